@@ -1,0 +1,266 @@
+"""The Flower clients: what a device does when the strategy asks it for its properties or a round.
+
+A client is made anew for every message; what lasts (optimiser state, place in the data stream)
+lives in `context.state`. Images and labels stay in here.
+"""
+
+import resource
+import sys
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Context
+from flwr.client import NumPyClient
+from flwr.common import Config, NDArrays, Scalar
+from torch import Tensor
+
+from huscf_flwr.batches import Batch, BatchStream, LabelledImages
+from huscf_flwr.config import RunConfig
+from huscf_flwr.cuts import Cut, client_blocks
+from huscf_flwr.data.partition import check_size, client_data, resolve_sources
+from huscf_flwr.data.sources import load_domain
+from huscf_flwr.errors import UserError
+from huscf_flwr.losses import Losses
+from huscf_flwr.nets import PartialGAN, State, net_shapes, state_names, whole_net
+from huscf_flwr.optim import Optimisers
+from huscf_flwr.split.channel import Channel
+from huscf_flwr.split.client import SplitTrainer
+from huscf_flwr.split.grpc import GrpcChannel
+from huscf_flwr.unsplit import UnsplitTrainer
+
+OpenChannel = Callable[[Config], Channel]
+
+
+def to_arrays(state: State) -> NDArrays:
+    """The values of a state, in the order of its names."""
+    return [state[name].detach().cpu().numpy() for name in sorted(state)]
+
+
+def from_arrays(names: list[str], arrays: NDArrays) -> State:
+    """A state with these names, from what `to_arrays` gave; raises ValueError if counts differ."""
+    pairs = zip(sorted(names), arrays, strict=True)
+    # A copy: arrays out of a message are read-only, and training writes in place.
+    return {name: torch.from_numpy(np.array(array)) for name, array in pairs}
+
+
+def torch_device(device: str) -> str:
+    """What the run key `device` means on this machine."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda: torch finds no CUDA device here; use auto or cpu")
+    return device
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """What a client trains on.
+
+    Attributes
+    ----------
+    train: its images.
+    domain: name of the domain it was dealt, or empty where the data is the node's own.
+    """
+
+    train: LabelledImages
+    domain: str
+
+
+class GANClient(NumPyClient, ABC):
+    """What all clients share: data, properties, and state from one message to the next."""
+
+    def __init__(self, context: Context) -> None:
+        """Read the run config; data is loaded by the first message that needs it.
+
+        Raises
+        ------
+        UserError: something in the run config is wrong.
+        """
+        self.context = context
+        self.config = RunConfig.from_mapping(context.run_config)
+        self.shapes = net_shapes(self.config.net_spec)
+
+    @abstractmethod
+    def train_round(
+        self, state: State, config: Config, batches: Callable[[int], Batch]
+    ) -> tuple[PartialGAN, list[Losses]]:
+        """Train the round that `config` describes, from `state`; the nets and the losses."""
+
+    @abstractmethod
+    def own_blocks(self, config: Config) -> dict[str, tuple[int, ...]]:
+        """Indices of the blocks this client holds in the round that `config` describes."""
+
+    def get_properties(self, config: Config) -> dict[str, Scalar]:
+        """Who this is and how much data it has.
+
+        Returns
+        -------
+        partition, partitions: place in the federation, -1 where the node has none; size: training
+        images; domain: name, or empty if the data is the node's own. Or error: what is wrong with
+        the data or the run config, in one line.
+        """
+        place: dict[str, Scalar] = {
+            "partition": int(self.context.node_config.get("partition-id", -1)),
+            "partitions": int(self.context.node_config.get("num-partitions", -1)),
+        }
+        try:
+            data = self._data(config)
+        except UserError as error:
+            return {**place, "error": str(error)}
+        return {**place, "size": len(data.train), "domain": data.domain}
+
+    def fit(
+        self, parameters: NDArrays, config: Config
+    ) -> tuple[NDArrays, int, dict[str, Scalar]]:
+        """Train for one round.
+
+        Parameters
+        ----------
+        parameters: values of the client's own blocks, in the order of their names.
+        config: client (its number), round, iterations, base-dir, and what `train_round` needs.
+
+        Raises
+        ------
+        RuntimeError: training failed; the message names the client and the cause.
+        """
+        client, iterations = int(config["client"]), int(config["iterations"])
+        try:
+            names = state_names(self.config.net_spec, self.own_blocks(config))
+            stream = BatchStream(
+                self._data(config).train,
+                batch_size=self.config.batch_size,
+                latent_size=self.shapes.latent_size,
+                seed=self.config.seed,
+                client=client,
+            )
+            start = self._iterations_before()
+            nets, losses = self.train_round(
+                from_arrays(names, parameters), config, lambda i: stream[start + i]
+            )
+        except Exception as error:
+            raise RuntimeError(f"client {client}: {type(error).__name__}: {error}") from error
+        if not losses:
+            raise RuntimeError(f"client {client}: all {iterations} iterations were lost")
+        self.context.state["progress"] = ConfigRecord({"iterations": start + iterations})
+        mean = Losses.mean(losses)
+        metrics: dict[str, Scalar] = {
+            "generator-loss": mean.generator,
+            "discriminator-loss": mean.discriminator,
+            "peak-memory-mb": peak_memory_mb(),
+        }
+        return to_arrays(nets.state_dict()), len(stream), metrics
+
+    def _data(self, config: Config) -> OwnData:
+        """This client's images: the node's own file, or its part of what the run config deals."""
+        run, node = self.config, self.context.node_config
+        if "data" in node:
+            own = load_domain(str(node["data"]), run.image_format).train
+            check_size(own, f"the file {node['data']}")
+            return OwnData(own, "")
+        if "partition-id" not in node:
+            raise UserError(
+                "this node has no data: start it with --node-config 'data=\"/path/own.npz\"', or "
+                "with partition-id and num-partitions to get a part of the domains"
+            )
+        domain, part = client_data(
+            resolve_sources(run.domains, str(config.get("base-dir", "."))),
+            run.image_format,
+            client=int(node["partition-id"]),
+            clients=int(node["num-partitions"]),
+            seed=run.seed,
+        )
+        return OwnData(part, domain.name)
+
+    def _iterations_before(self) -> int:
+        record = self.context.state.config_records.get("progress")
+        return int(record["iterations"]) if record else 0  # type: ignore[arg-type]
+
+    def load_optimisers(self, optimisers: Optimisers) -> None:
+        """Go on with the moments of the round before, if there was one."""
+        record = self.context.state.array_records.get("optimisers")
+        if record:
+            optimisers.load(record.to_torch_state_dict())
+
+    def save_optimisers(self, optimisers: Optimisers) -> None:
+        """Keep the moments for the next round."""
+        state: OrderedDict[str, Tensor] = OrderedDict(optimisers.state())
+        self.context.state["optimisers"] = ArrayRecord(state)
+
+
+class SplitGANClient(GANClient):
+    """Trains heads and tails, exchanging activations and gradients with the segment runner."""
+
+    def __init__(self, context: Context, open_channel: OpenChannel | None = None) -> None:
+        """See `GANClient`; `open_channel` opens the way to the runner, gRPC unless given."""
+        super().__init__(context)
+        self._open_channel = open_channel or self._dial
+
+    def own_blocks(self, config: Config) -> dict[str, tuple[int, ...]]:
+        return client_blocks(Cut.parse(str(config["cut"])), self.shapes)
+
+    def train_round(
+        self, state: State, config: Config, batches: Callable[[int], Batch]
+    ) -> tuple[PartialGAN, list[Losses]]:
+        trainer = SplitTrainer(
+            self.config.net_spec,
+            self.shapes,
+            Cut.parse(str(config["cut"])),
+            state,
+            learning_rate=self.config.learning_rate,
+            batch_size=self.config.batch_size,
+            device=torch_device(self.config.device),
+        )
+        self.load_optimisers(trainer.optimisers)
+        channel = self._open_channel(config)
+        try:
+            losses = trainer.train(
+                channel,
+                round_=int(config["round"]),
+                iterations=int(config["iterations"]),
+                batches=batches,
+            )
+        finally:
+            channel.close()
+        self.save_optimisers(trainer.optimisers)
+        return trainer.nets, losses
+
+    def _dial(self, config: Config) -> Channel:
+        return GrpcChannel(
+            str(config["runner-address"]),
+            str(config["token"]),
+            dial_timeout=self.config.straggler_timeout,
+            round_timeout=self.config.round_timeout,
+        )
+
+
+class WholeGANClient(GANClient):
+    """Trains whole nets on its own, as FedGAN's clients do."""
+
+    def own_blocks(self, config: Config) -> dict[str, tuple[int, ...]]:
+        return {net: tuple(indices) for net, indices in whole_net(self.shapes).items()}
+
+    def train_round(
+        self, state: State, config: Config, batches: Callable[[int], Batch]
+    ) -> tuple[PartialGAN, list[Losses]]:
+        trainer = UnsplitTrainer(
+            self.config.net_spec,
+            self.shapes,
+            state,
+            learning_rate=self.config.learning_rate,
+            device=torch_device(self.config.device),
+        )
+        self.load_optimisers(trainer.optimisers)
+        losses = trainer.train(iterations=int(config["iterations"]), batches=batches)
+        self.save_optimisers(trainer.optimisers)
+        return trainer.nets, losses

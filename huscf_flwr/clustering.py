@@ -1,0 +1,100 @@
+"""KLD-weighted clustering: which clients see the same kind of data, and how much each one counts.
+
+Pure functions on arrays. Source: the paper's clustered federated learning; an *activation* is a
+client's mean output of the discriminator's middle block on real data, of shape (C, H, W), or (C,)
+where that block has no positions.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.metrics import silhouette_score
+
+MAX_CLUSTERS = 8
+CONVINCING = 0.25
+"""Silhouette from which a split is believed: one domain stays below 0.14, two reach 0.49."""
+EPSILON = 1e-9
+
+Array = np.ndarray
+
+
+def cluster(activations: Array, k: int | None, seed: int) -> Array:
+    """Cluster index of each client, by K-means on flattened activations.
+
+    Parameters
+    ----------
+    activations: shape (clients, ...), finite.
+    k: number of clusters; None chooses 2 to 8 by silhouette, or 1 where no split is convincing.
+    seed: of K-means' starting points.
+
+    Returns
+    -------
+    int array (clients,), numbered in the order of first appearance.
+
+    Raises
+    ------
+    ValueError: k exceeds the number of clients.
+    """
+    features = activations.reshape(len(activations), -1)
+    if k is not None:
+        if k > len(features):
+            raise ValueError(f"{k} clusters of {len(features)} clients")
+        return _ordered(_k_means(features, k, seed))
+    best, best_score = np.zeros(len(features), dtype=int), CONVINCING
+    for candidate in range(2, min(MAX_CLUSTERS, len(features) - 1) + 1):
+        labels = _k_means(features, candidate, seed)
+        if len(np.unique(labels)) < candidate:
+            break  # fewer distinct activations than clusters
+        score = silhouette_score(features, labels)
+        if score > best_score:
+            best, best_score = labels, score
+    return _ordered(best)
+
+
+def position_distributions(activation: Array) -> Array:
+    """P[c]: softmax over the positions of each channel, shape (C, positions)."""
+    flat = activation.reshape(len(activation), -1).astype(np.float64)
+    exponentials = np.exp(flat - flat.max(axis=1, keepdims=True))
+    result: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return result
+
+
+def divergences(activations: Array) -> Array:
+    """KLD of each member of one group to the others, shape (members,); zero for a group of one.
+
+    KLD_k = mean over channels of sum(Q_k * log(Q_k / P_k)), where Q_k is the mean of the other
+    members' P.
+    """
+    if len(activations) == 1:
+        return np.zeros(1)
+    p = np.stack([position_distributions(activation) for activation in activations])
+    q = (p.sum(axis=0) - p) / (len(p) - 1)
+    kld: Array = (q * np.log((q + EPSILON) / (p + EPSILON))).sum(axis=2).mean(axis=1)
+    return np.maximum(kld, 0.0)
+
+
+def weights(sizes: Array, klds: Array, beta: float) -> Array:
+    """Weights of the members of one group, proportional to n_k * exp(-beta * KLD_k); sum 1."""
+    # Shifting all divergences alike cancels out, and keeps the exponentials above zero.
+    raw = sizes * np.exp(-beta * (klds - klds.min()))
+    result: Array = raw / raw.sum()
+    return result
+
+
+def grouped(assignment: Mapping[int, int]) -> dict[int, list[int]]:
+    """Members of each cluster, both in ascending order."""
+    groups: dict[int, list[int]] = {}
+    for client in sorted(assignment):
+        groups.setdefault(assignment[client], []).append(client)
+    return dict(sorted(groups.items()))
+
+
+def _k_means(features: Array, k: int, seed: int) -> Array:
+    labels: Array = KMeans(n_clusters=k, n_init=10, random_state=seed).fit_predict(features)
+    return labels
+
+
+def _ordered(labels: Sequence[int] | Array) -> Array:
+    seen: dict[int, int] = {}
+    return np.array([seen.setdefault(int(label), len(seen)) for label in labels])

@@ -1,0 +1,196 @@
+"""The run config: every key of `[tool.flwr.app.config]`, with its default and its check."""
+
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from huscf_flwr.data.partition import split_names
+from huscf_flwr.data.sources import BUILT_IN, ImageFormat
+from huscf_flwr.errors import UserError
+from huscf_flwr.nets import NetSpec
+
+Value = str | int | float | bool
+
+
+def _key(
+    default: Value,
+    help_: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    choices: tuple[Value, ...] = (),
+) -> Any:
+    limits = {"help": help_, "at_least": at_least, "above": above, "choices": choices}
+    return field(default=default, metadata=limits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything a run can be told. The keys are these names with `-` for `_`."""
+
+    name: str = _key("", "label of the run, in its folder's name; empty: the strategy's name")
+    strategy: str = _key("huscf", "how to train and average", choices=("huscf", "fedgan"))
+    seed: int = _key(0, "seed of everything random", at_least=0)
+    output_dir: str = _key("", "folder for the results; empty: runs/<time>-<name>")
+
+    domains: str = _key(
+        "digits,letters",
+        f"built-in names ({', '.join(BUILT_IN)}) or .npz paths, comma separated; "
+        "client i gets domain i modulo their number",
+    )
+    image_size: int = _key(16, "height and width of the images, in pixels", at_least=8)
+    channels: int = _key(1, "1 for grey, 3 for colour", choices=(1, 3))
+    num_classes: int = _key(10, "labels are 0 to num-classes - 1", at_least=1)
+
+    net: str = _key("cgan", "registered net, or module:name to import the module first")
+    width: int = _key(16, "channels of the narrowest convolution; the paper uses 64", at_least=1)
+    cuts: str = _key(
+        "corners",
+        "cuts dealt to the clients in turn: gen_head-gen_tail-disc_head-disc_tail, comma "
+        'separated, as in "1-2-1-2,2-1-1-1"; corners: all extreme ones, in random order',
+    )
+
+    num_clients: int = _key(
+        0,
+        "huscf train: clients to create, 0 for 8; flwr run: clients to wait for, 0 for the "
+        "nodes' num-partitions, or 2 where they have none",
+        at_least=0,
+    )
+    num_server_rounds: int = _key(15, "rounds", at_least=1)
+    local_epochs: int = _key(5, "passes of the largest client over its data per round", at_least=1)
+    batch_size: int = _key(64, "images per client and iteration", at_least=2)
+    learning_rate: float = _key(2e-4, "of Adam, everywhere", above=0)
+
+    clusters: str = _key("auto", "number of clusters, or auto")
+    kld_beta: float = _key(1.0, "how fast weights fall with divergence", at_least=0)
+    warmup_rounds: int = _key(2, "first rounds, with one cluster and weights by size", at_least=0)
+
+    min_cohort: int = _key(1, "clients that an iteration waits for", at_least=1)
+    max_batch: int = _key(512, "images that one iteration on the server holds", at_least=2)
+    straggler_timeout: float = _key(60.0, "seconds to wait for a client's frame", above=0)
+    round_timeout: float = _key(3600.0, "seconds that a round may take", above=0)
+    start_timeout: float = _key(300.0, "seconds to wait for clients to appear", above=0)
+    runner_bind: str = _key("127.0.0.1:0", "host:port the runner listens on; port 0: any free")
+    runner_address: str = _key("", "host:port the clients dial; empty: what runner-bind got")
+    device: str = _key("auto", "where torch computes", choices=("auto", "cpu", "cuda"))
+
+    evaluate_every: int = _key(5, "rounds between image scores; the last is scored", at_least=1)
+    utility_images: int = _key(
+        10_000, "generated images that the utility classifier is trained on", at_least=100
+    )
+
+    def __post_init__(self) -> None:
+        for key in fields(self):
+            _check(key, getattr(self, key.name))
+        split_names(self.domains)
+        if self.clusters != "auto" and not (self.clusters.isdecimal() and int(self.clusters) > 0):
+            raise UserError(f'clusters="{self.clusters}": must be auto or a positive number')
+        if self.straggler_timeout >= self.round_timeout:
+            raise UserError(
+                f"straggler-timeout={self.straggler_timeout:g} must be below "
+                f"round-timeout={self.round_timeout:g}"
+            )
+        if self.min_cohort * self.batch_size > self.max_batch:
+            raise UserError(
+                f"min-cohort={self.min_cohort} clients of batch-size={self.batch_size} exceed "
+                f"max-batch={self.max_batch}: it must be at least "
+                f"{self.min_cohort * self.batch_size}"
+            )
+
+    @property
+    def net_spec(self) -> NetSpec:
+        """What the nets are built for."""
+        return NetSpec(
+            net=self.net,
+            image_size=self.image_size,
+            channels=self.channels,
+            num_classes=self.num_classes,
+            width=self.width,
+        )
+
+    @property
+    def image_format(self) -> ImageFormat:
+        """What the images look like."""
+        return ImageFormat(self.image_size, self.channels, self.num_classes)
+
+    def as_dict(self) -> dict[str, Value]:
+        """The config by key."""
+        return {_name(name): value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> "RunConfig":
+        """A config from values by key; keys that are absent take their default.
+
+        Raises
+        ------
+        UserError: an unknown key, or a value of the wrong type or outside what is allowed.
+        """
+        known = {_name(key.name): key for key in fields(cls)}
+        for name in values:
+            if name not in known:
+                raise UserError(f'unknown key "{name}": known are {", ".join(sorted(known))}')
+        return cls(**{known[name].name: _typed(known[name], v) for name, v in values.items()})
+
+
+def read_settings(path: str | None, pairs: Iterable[str]) -> dict[str, Any]:
+    """Values by key from a TOML file, overridden by `key=value` pairs as typed by a user.
+
+    Raises
+    ------
+    UserError: the file cannot be read, or a pair has no `=`.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values.update(tomllib.loads(Path(path).read_text()))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read as TOML: {error}") from None
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator:
+            raise UserError(f'"{pair}" is not key=value')
+        values[name] = _Typed(text)
+    return values
+
+
+class _Typed(str):
+    """Text that a user typed, to be read as whatever type its key has."""
+
+
+def _name(field_name: str) -> str:
+    return field_name.replace("_", "-")
+
+
+def _typed(key: Field[Any], value: Any) -> Value:
+    wanted = type(key.default)
+    if isinstance(value, _Typed) and wanted is not str:
+        try:
+            return wanted(value)  # type: ignore[no-any-return]
+        except ValueError:
+            pass
+    if wanted is float and type(value) is int:
+        return float(value)
+    if wanted is str and isinstance(value, str):
+        return str(value)
+    if key.name == "clusters" and type(value) is int:
+        return str(value)
+    if type(value) is not wanted:
+        kinds = {int: "a whole number", float: "a number", str: "text"}
+        raise UserError(f"{_name(key.name)}={value!r}: must be {kinds[wanted]}")
+    return value
+
+
+def _check(key: Field[Any], value: Any) -> None:
+    limits, name = key.metadata, _name(key.name)
+    if limits["choices"] and value not in limits["choices"]:
+        allowed = ", ".join(str(choice) for choice in limits["choices"])
+        raise UserError(f"{name}={value}: must be one of {allowed}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{name}={value}: must be finite")
+    if limits["at_least"] is not None and value < limits["at_least"]:
+        raise UserError(f"{name}={value}: must be at least {limits['at_least']}")
+    if limits["above"] is not None and value <= limits["above"]:
+        raise UserError(f"{name}={value}: must be above {limits['above']}")

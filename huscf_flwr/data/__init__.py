@@ -1,0 +1,1 @@
+"""Where images come from: `sources` reads or renders a domain, `partition` deals it to clients."""

@@ -1,0 +1,54 @@
+"""The two optimisers of a GAN, or of the part of one that is here, and their state by name."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from huscf_flwr.nets import DISC, GEN, PartialGAN, State
+
+
+class Optimisers:
+    """Adam with the paper's betas, one for the generator's blocks, one for the discriminator's."""
+
+    def __init__(self, nets: PartialGAN, learning_rate: float) -> None:
+        self._modules: dict[str, nn.Module] = {GEN: nets.gen, DISC: nets.disc}
+        self._adams = {
+            net: torch.optim.Adam(
+                module.parameters(), learning_rate, betas=(0.5, 0.999), fused=True
+            )
+            for net, module in self._modules.items()
+        }
+
+    def step(self, net: str) -> None:
+        """Apply and clear the gradients of `gen` or `disc`."""
+        self._adams[net].step()
+        self._adams[net].zero_grad()
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for adam in self._adams.values():
+            adam.zero_grad()
+
+    def state(self) -> State:
+        """A copy of step counts and moments, named `<net>.<parameter>/<what>`."""
+        return {
+            f"{net}.{name}/{what}": value.detach().clone()
+            for net, module in self._modules.items()
+            for name, parameter in module.named_parameters()
+            for what, value in self._adams[net].state.get(parameter, {}).items()
+        }
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` gave; parameters it does not name start afresh."""
+        entries: dict[str, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            name, what = key.split("/")
+            entries.setdefault(name, {})[what] = value.clone()
+        for net, module in self._modules.items():
+            for name, parameter in module.named_parameters():
+                if f"{net}.{name}" in entries:
+                    self._adams[net].state[parameter] = {
+                        what: value.to(parameter.device)
+                        for what, value in entries[f"{net}.{name}"].items()
+                    }
