@@ -32,7 +32,7 @@ class RunConfig:
     """Everything a run can be told. The keys are these names with `-` for `_`."""
 
     name: str = _key("", "label of the run, in its folder's name; empty: the strategy's name")
-    strategy: str = _key("huscf", "how to train and average", choices=("huscf", "fedgan"))
+    strategy: str = _key("huscf", "huscf, fedgan, or module:Class of your own")
     seed: int = _key(0, "seed of everything random", at_least=0)
     output_dir: str = _key("", "folder for the results; empty: runs/<time>-<name>")
 

@@ -95,8 +95,8 @@ def corners(shapes: NetShapes) -> list[Cut]:
     return [Cut(*values) for values in itertools.product(*ends)]
 
 
-def deal_cuts(text: str, shapes: NetShapes, clients: int, seed: int) -> list[Cut]:
-    """The cut of each client: those in `text` (comma separated), in turn.
+def read_cuts(text: str, shapes: NetShapes, seed: int) -> list[Cut]:
+    """The cuts that are dealt to the clients in turn: those in `text`, comma separated.
 
     `"corners"` stands for all corners, shuffled by `seed`, so that a client's cut says nothing
     about its domain.
@@ -112,7 +112,7 @@ def deal_cuts(text: str, shapes: NetShapes, clients: int, seed: int) -> list[Cut
         cuts = [Cut.parse(part) for part in text.split(",")]
     for cut in cuts:
         cut.check(shapes)
-    return [cuts[i % len(cuts)] for i in range(clients)]
+    return cuts
 
 
 def client_blocks(cut: Cut, shapes: NetShapes) -> dict[str, tuple[int, ...]]:

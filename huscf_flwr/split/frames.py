@@ -84,6 +84,15 @@ def frame_shapes(
     }
 
 
+def frame_bytes(cut: Cut, shapes: NetShapes, batch_size: int, dtype: torch.dtype) -> list[int]:
+    """Bytes of the tensors in each of the twelve frames of one client's iteration."""
+    return [
+        sum(torch.Size(shape).numel() for shape in one_way.values()) * dtype.itemsize
+        for both in frame_shapes(cut, shapes, batch_size).values()
+        for one_way in both
+    ]
+
+
 def check_tensors(tensors: Mapping[str, Tensor], expected: Shapes, dtype: torch.dtype) -> None:
     """Raise `FrameError` unless names, shapes and dtype are as expected and all values finite."""
     if tensors.keys() != expected.keys():

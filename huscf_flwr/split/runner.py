@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from huscf_flwr.cpu import cores, use_threads
 from huscf_flwr.cuts import Cut
 from huscf_flwr.nets import NetShapes
+from huscf_flwr.records import Progress
 from huscf_flwr.split.channel import IterationLost, SessionError
 from huscf_flwr.split.frames import (
     Exchange,
@@ -62,16 +62,6 @@ class SessionOutcome:
     iterations: int
     activation: Tensor | None
     failure: str | None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where the round stands: client iterations done and planned, and who is behind."""
-
-    done: int
-    planned: int
-    active: tuple[int, ...]
-    slowest: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +187,8 @@ class Runner:
         self._changed = threading.Condition()
         self._round: _Round | None = None
         self._busy = False
+        self._iterations = 0
+        self._iteration_seconds = 0.0
         self._error: BaseException | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="segment-runner", daemon=True)
@@ -236,20 +228,24 @@ class Runner:
             for s in sorted(ended.sessions.values(), key=lambda s: s.plan.client)
         ]
 
-    def progress(self) -> Progress | None:
-        """Where the open round stands, or None between rounds."""
+    def progress(self) -> Progress:
+        """Where the open round stands."""
         with self._changed:
             if self._round is None:
-                return None
+                return Progress(0, 0, "between rounds")
             sessions = list(self._round.sessions.values())
             active = [s for s in sessions if s.active]
-            slowest = min(active, key=lambda s: s.iteration, default=None)
-            return Progress(
-                sum(s.completed for s in sessions),
-                sum(s.plan.iterations for s in sessions),
-                tuple(sorted(s.plan.client for s in active)),
-                slowest.plan.client if slowest else None,
-            )
+            note = f"{len(active)} clients active"
+            if active:
+                slowest = min(active, key=lambda s: s.iteration)
+                note += f", client {slowest.plan.client} the furthest behind"
+            done = sum(s.completed for s in sessions)
+            return Progress(done, sum(s.plan.iterations for s in sessions), note)
+
+    @property
+    def seconds_per_iteration(self) -> float | None:
+        """Mean time of an iteration of one cohort so far, from its first exchange to its last."""
+        return self._iteration_seconds / self._iterations if self._iterations else None
 
     def close(self) -> None:
         """Stop the thread; sessions still open get a `SessionError`."""
@@ -332,8 +328,11 @@ class Runner:
         use_threads(cores())
         try:
             while (cohort := self._gather()) is not None:
+                started = time.monotonic()
                 self._iterate(cohort)
                 with self._changed:
+                    self._iterations += 1
+                    self._iteration_seconds += time.monotonic() - started
                     self._busy = False
                     self._changed.notify_all()
         except BaseException as error:  # whatever it is, nobody may be left waiting
@@ -500,14 +499,3 @@ def _due(session: Session) -> FrameKey:
 
 def _name(key: FrameKey) -> str:
     return f"exchange {key.exchange.name} of iteration {key.iteration} of round {key.round}"
-
-
-def frame_bytes(cut: Cut, shapes: NetShapes, batch_size: int, dtype: torch.dtype) -> int:
-    """Bytes of activations and gradients one client exchanges per iteration, both ways."""
-    elements = sum(
-        torch.Size(shape).numel()
-        for both in frame_shapes(cut, shapes, batch_size).values()
-        for one_way in both
-        for shape in one_way.values()
-    )
-    return elements * dtype.itemsize

@@ -1,0 +1,44 @@
+"""The Flower ServerApp."""
+
+from huscf_flwr import cpu  # isort: skip  (before torch)
+
+import logging
+
+from flwr.app import Context
+from flwr.server import ServerApp, ServerAppComponents, ServerConfig
+
+from huscf_flwr.caller import calling_folder
+from huscf_flwr.config import RunConfig
+from huscf_flwr.errors import UserError
+from huscf_flwr.reporting import RunReport, set_up_logging
+from strategies import load_strategy
+from strategies.server import GANServer
+
+_MANY = 1024  # clients that are talked to at a time: all of them
+
+
+class _OneLine(logging.Filter):
+    """Shows a `UserError` that ends the run as one line, where Flower would add a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, UserError):
+            record.msg, record.args, record.exc_info = "the run failed: %s", (str(error),), None
+        return True
+
+
+def server_fn(context: Context) -> ServerAppComponents:
+    """Build the server of one run from its run config."""
+    cpu.keep_freed_memory()
+    set_up_logging()
+    config = RunConfig.from_mapping(context.run_config)
+    base_dir = calling_folder()
+    strategy_class = load_strategy(config.strategy)
+    report = RunReport(config, base_dir)
+    server = GANServer(strategy_class(config, report, base_dir), max_workers=_MANY)
+    rounds = ServerConfig(config.num_server_rounds, round_timeout=config.round_timeout)
+    return ServerAppComponents(server=server, config=rounds)
+
+
+logging.getLogger("flwr").addFilter(_OneLine())
+app = ServerApp(server_fn=server_fn)

@@ -1,0 +1,1 @@
+"""Runs on one machine: scenario files, and the in-process engine that needs no Ray."""

@@ -1,0 +1,35 @@
+"""Flower strategies: HuSCF, and what it is compared with. Subclass them to make your own."""
+
+import importlib
+
+from huscf_flwr.errors import UserError
+from strategies.base import GANStrategy
+from strategies.fedgan import FedGAN
+from strategies.huscf import HuSCF
+
+__all__ = ["FedGAN", "GANStrategy", "HuSCF", "load_strategy"]
+
+STRATEGIES: dict[str, type[GANStrategy]] = {"huscf": HuSCF, "fedgan": FedGAN}
+
+
+def load_strategy(name: str) -> type[GANStrategy]:
+    """The strategy class that the run key `strategy` names: a known one, or `module:Class`.
+
+    Raises
+    ------
+    UserError: there is no such class.
+    """
+    if name in STRATEGIES:
+        return STRATEGIES[name]
+    module, separator, attribute = name.partition(":")
+    if not separator:
+        raise UserError(
+            f'strategy="{name}": must be {", ".join(STRATEGIES)}, or module:Class for your own'
+        )
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f'strategy="{name}" cannot be imported: {error}') from None
+    if not (isinstance(found, type) and issubclass(found, GANStrategy)):
+        raise UserError(f'strategy="{name}" is not a subclass of strategies.GANStrategy')
+    return found

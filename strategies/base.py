@@ -1,0 +1,388 @@
+"""What all strategies share: meeting the clients, a round's instructions and results, records."""
+
+import logging
+import time
+from abc import abstractmethod
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from flwr.app import Context
+from flwr.common import (
+    Config,
+    EvaluateIns,
+    EvaluateRes,
+    FitIns,
+    FitRes,
+    GetPropertiesIns,
+    Parameters,
+    Scalar,
+    ndarrays_to_parameters,
+    parameters_to_ndarrays,
+)
+from flwr.server.client_manager import ClientManager
+from flwr.server.client_proxy import ClientProxy
+from flwr.server.strategy import Strategy
+from torch import Tensor
+
+from huscf_flwr.clients import GANClient, from_arrays, to_arrays
+from huscf_flwr.config import RunConfig
+from huscf_flwr.cuts import Cut
+from huscf_flwr.errors import UserError
+from huscf_flwr.nets import State, initial_state, net_shapes, select_blocks
+from huscf_flwr.records import ClientInfo, ClientRound, Progress, RoundRecord
+from huscf_flwr.reporting import RunReport
+
+log = logging.getLogger("huscf_flwr.strategy")
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a client brings back from a round.
+
+    Attributes
+    ----------
+    info: the client.
+    state: its own blocks, trained; finite and of the right shapes.
+    activation: mean activation (C, H, W) of the discriminator's middle block on its real data, or
+        None if the strategy did not see one.
+    """
+
+    info: ClientInfo
+    state: State
+    activation: Tensor | None
+
+
+@dataclass(frozen=True)
+class Combined:
+    """What a strategy makes of a round's updates.
+
+    Attributes
+    ----------
+    models: the whole net of each cluster.
+    assignment: cluster of each client.
+    weights: weight of each client inside its cluster.
+    klds: divergence of each client from the rest of its cluster.
+    """
+
+    models: dict[int, State]
+    assignment: dict[int, int]
+    weights: dict[int, float]
+    klds: dict[int, float] = field(default_factory=dict)
+
+
+class GANStrategy(Strategy):
+    """Base of the strategies. Subclasses say what clients hold and how updates are combined.
+
+    Clients are numbered by partition id, or where nodes have none in the order in which Flower
+    lists them; every order and every seed follows this number, never Flower's random node ids.
+    """
+
+    client_class: ClassVar[type[GANClient]]
+
+    def __init__(
+        self, config: RunConfig, report: RunReport, base_dir: str, *, serve: bool = True
+    ) -> None:
+        """Prepare; nothing is computed before the clients are there.
+
+        Parameters
+        ----------
+        config: the run config.
+        report: where rounds are recorded.
+        base_dir: folder that relative data paths in the config start from.
+        serve: whether clients are elsewhere, and anything they dial must listen.
+
+        Raises
+        ------
+        UserError: the net cannot be built as configured.
+        """
+        self.config = config
+        self.report = report
+        self.base_dir = base_dir
+        self.shapes = net_shapes(config.net_spec)
+        self.models: dict[int, State] = {0: initial_state(config.net_spec, config.seed)}
+        self.assignment: dict[int, int] = {}
+        self.clients: dict[str, ClientInfo] = {}
+        self._unusable: set[str] = set()
+        self._round_started = 0.0
+        self._iterations = 0
+        self._instructed: list[int] = []
+        self._record: RoundRecord | None = None
+
+    # What a strategy decides
+
+    @abstractmethod
+    def choose_cuts(self, numbers: list[int]) -> dict[int, Cut | None]:
+        """The cut of each client, None where it holds the nets whole."""
+
+    @abstractmethod
+    def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:
+        """Indices of the blocks that a client trains, per net."""
+
+    @abstractmethod
+    def combine(self, server_round: int, updates: list[Update]) -> Combined:
+        """Cluster, weigh and average a round's updates, which come in the clients' order."""
+
+    def open_round(
+        self, server_round: int, clients: list[ClientInfo], iterations: int
+    ) -> dict[int, Config]:
+        """Get ready for a round; what to tell each client beyond what all are told."""
+        return {}
+
+    def close_round(self) -> tuple[dict[int, Tensor], dict[int, str]]:
+        """End the round: activation, or reason of failure, of clients where there is one."""
+        return {}, {}
+
+    def local_client(self, context: Context) -> GANClient:
+        """A client in this process, for a strategy that does not `serve`."""
+        return self.client_class(context)
+
+    def progress(self) -> Progress:
+        """Where the round stands."""
+        return Progress(0, self._iterations * len(self._instructed), "clients train on their own")
+
+    def summary(self) -> dict[str, Any]:
+        """What this strategy adds to summary.json."""
+        return {}
+
+    def close(self) -> None:
+        """Release what the strategy holds open."""
+
+    def finish(self) -> None:
+        """Write the results of the run; call it once, after the last round."""
+        self.report.finish(self.summary())
+
+    # Flower's lifecycle
+
+    def initialize_parameters(self, client_manager: ClientManager) -> Parameters:
+        """Wait for the clients, ask who they are, and start from fresh parameters."""
+        config = self.config
+        log.info("waiting for clients, for %g s at most", config.start_timeout)
+        self._wait_for(config.num_clients or 1, client_manager)
+        partitions = self._meet(client_manager)
+        if not config.num_clients:
+            self._wait_for(partitions if partitions > 0 else 2, client_manager)
+            self._meet(client_manager)
+        infos = self._present(client_manager)
+        if not infos:
+            raise UserError("none of the clients can train: the lines above say why")
+        if config.clusters != "auto" and int(config.clusters) > len(infos):
+            raise UserError(f"clusters={config.clusters}: more than the {len(infos)} clients")
+        if config.min_cohort > len(infos):
+            raise UserError(f"min-cohort={config.min_cohort}: more than the {len(infos)} clients")
+        for info in infos.values():
+            log.info(
+                "client %d: %d images%s%s",
+                info.number,
+                info.size,
+                f" of {info.domain}" if info.domain else " of its own",
+                f", cut {info.cut}" if info.cut else "",
+            )
+        return self._global_parameters()
+
+    def configure_fit(
+        self, server_round: int, parameters: Parameters, client_manager: ClientManager
+    ) -> list[tuple[ClientProxy, FitIns]]:
+        """Instructions for every client: its blocks of its cluster's net, and the round's facts."""
+        self._meet(client_manager)
+        infos = self._present(client_manager)
+        proxies = client_manager.all()
+        largest = max((info.size for info in infos.values()), default=0)
+        batches = -(-largest // self.config.batch_size)
+        self._iterations = self.config.local_epochs * batches
+        self._round_started = time.monotonic()
+        extras = self.open_round(server_round, list(infos.values()), self._iterations)
+        self._instructed = [info.number for info in infos.values()]
+        instructions = []
+        for cid, info in infos.items():
+            first = self.models[min(self.models)]
+            model = self.models.get(self.assignment.get(info.number, -1), first)
+            own = select_blocks(model, self.client_blocks(info))
+            config: Config = {
+                "round": server_round,
+                "client": info.number,
+                "iterations": self._iterations,
+                "base-dir": self.base_dir,
+                **extras.get(info.number, {}),
+            }
+            fit = FitIns(ndarrays_to_parameters(to_arrays(own)), config)
+            instructions.append((proxies[cid], fit))
+        return instructions
+
+    def aggregate_fit(
+        self,
+        server_round: int,
+        results: list[tuple[ClientProxy, FitRes]],
+        failures: list[tuple[ClientProxy, FitRes] | BaseException],
+    ) -> tuple[Parameters | None, dict[str, Scalar]]:
+        """Check the updates at the door, combine the good ones, and keep the clusters' nets.
+
+        Raises
+        ------
+        UserError: no client finished the round.
+        """
+        activations, reasons = self.close_round()
+        updates, losses = [], {}
+        by_number = sorted(results, key=lambda result: self.clients[result[0].cid].number)
+        for proxy, result in by_number:
+            info = self.clients[proxy.cid]
+            if info.number in reasons:
+                continue
+            try:
+                state = self._checked(info, parameters_to_ndarrays(result.parameters))
+            except ValueError as error:
+                reasons[info.number] = f"client {info.number} returned bad parameters: {error}"
+                continue
+            updates.append(Update(info, state, activations.get(info.number)))
+            losses[info.number] = result.metrics
+        for number in self._instructed:
+            if number not in reasons and number not in losses:
+                reasons[number] = f"client {number}: its result did not arrive"
+        self._explain(server_round, reasons, failures)
+        if not updates:
+            causes = "; ".join(sorted(set(reasons.values()))) or str(failures[:1])
+            raise UserError(f"round {server_round}: no client finished it: {causes}")
+        combined = self.combine(server_round, updates)
+        self.models = combined.models
+        self.assignment.update(combined.assignment)
+        clients = [
+            ClientRound(
+                update.info,
+                combined.assignment[update.info.number],
+                combined.klds.get(update.info.number, 0.0),
+                combined.weights[update.info.number],
+                float(losses[update.info.number]["generator-loss"]),
+                float(losses[update.info.number]["discriminator-loss"]),
+                float(losses[update.info.number]["peak-memory-mb"]),
+            )
+            for update in updates
+        ]
+        seconds = time.monotonic() - self._round_started
+        self._record = RoundRecord(
+            server_round, seconds, self._iterations, clients, reasons, self.models
+        )
+        return self._global_parameters(), {"seconds": seconds}
+
+    def evaluate(
+        self, server_round: int, parameters: Parameters
+    ) -> tuple[float, dict[str, Scalar]] | None:
+        """Record the round that was aggregated last, with its scores."""
+        record = self._record
+        if record is None or record.round != server_round:
+            return None
+        scores = self.report.record(record)
+        loss = float(np.mean([client.generator_loss for client in record.clients]))
+        return loss, {f"image-score-{domain}": score for domain, score in scores.items()}
+
+    def configure_evaluate(
+        self, server_round: int, parameters: Parameters, client_manager: ClientManager
+    ) -> list[tuple[ClientProxy, EvaluateIns]]:
+        """Clients are not asked to evaluate."""
+        return []
+
+    def aggregate_evaluate(
+        self,
+        server_round: int,
+        results: list[tuple[ClientProxy, EvaluateRes]],
+        failures: list[tuple[ClientProxy, EvaluateRes] | BaseException],
+    ) -> tuple[float | None, dict[str, Scalar]]:
+        """Nothing to aggregate."""
+        return None, {}
+
+    # Helpers
+
+    def _wait_for(self, count: int, client_manager: ClientManager) -> None:
+        client_manager.wait_for(count, int(self.config.start_timeout))
+        present = client_manager.num_available()
+        if present < count:
+            raise UserError(
+                f"only {present} of {count} clients appeared within "
+                f"start-timeout={self.config.start_timeout:g} s"
+            )
+
+    def _meet(self, client_manager: ClientManager) -> int:
+        """Ask clients not met before who they are; the number of partitions they know of."""
+        proxies = client_manager.all()
+        new = [cid for cid in sorted(proxies) if cid not in {*self.clients, *self._unusable}]
+        if not new:
+            return -1
+        ins = GetPropertiesIns({"base-dir": self.base_dir})
+        timeout = self.config.start_timeout
+        with ThreadPoolExecutor(len(new)) as pool:
+            answers = list(
+                pool.map(lambda cid: proxies[cid].get_properties(ins, timeout, 0).properties, new)
+            )
+        for cid, properties in zip(new, answers, strict=True):
+            if "error" in properties:
+                problem = str(properties["error"])
+                if int(properties["partition"]) >= 0:
+                    raise UserError(problem)  # what the run config deals is wrong for all
+                log.warning("a client is left out: %s", problem)
+                self._unusable.add(cid)
+        usable = [(cid, p) for cid, p in zip(new, answers, strict=True) if "error" not in p]
+        numbers = self._numbers([int(p["partition"]) for _, p in usable])
+        taken = [*(info.number for info in self.clients.values()), *numbers]
+        cuts = self.choose_cuts(sorted(taken))
+        for (cid, p), number in zip(usable, numbers, strict=True):
+            info = ClientInfo(number, int(p["size"]), str(p["domain"]), cuts[number])
+            self.clients[cid] = info
+        return max(int(p["partitions"]) for p in answers)
+
+    def _numbers(self, partitions: list[int]) -> list[int]:
+        """Partition ids as they are, and the lowest free numbers for nodes without one."""
+        taken = {info.number for info in self.clients.values()}
+        numbers = []
+        for partition in partitions:
+            number = partition
+            if partition < 0 or partition in taken:
+                number = next(n for n in range(len(taken) + 1) if n not in taken)
+            taken.add(number)
+            numbers.append(number)
+        return numbers
+
+    def _present(self, client_manager: ClientManager) -> dict[str, ClientInfo]:
+        """The usable clients that are connected, by Flower's id, in the order of their numbers."""
+        present = [cid for cid in client_manager.all() if cid in self.clients]
+        present.sort(key=lambda cid: self.clients[cid].number)
+        return {cid: self.clients[cid] for cid in present}
+
+    def _checked(self, info: ClientInfo, arrays: list[np.ndarray]) -> State:
+        """A client's returned blocks; raises ValueError unless they fit and are finite."""
+        expected = select_blocks(next(iter(self.models.values())), self.client_blocks(info))
+        if len(arrays) != len(expected):
+            raise ValueError(f"{len(arrays)} arrays where {len(expected)} were due")
+        state = from_arrays(list(expected), arrays)
+        for name, value in state.items():
+            due = expected[name]
+            if value.shape != due.shape or value.dtype != due.dtype:
+                raise ValueError(
+                    f"{name} is {value.dtype} {tuple(value.shape)} where "
+                    f"{due.dtype} {tuple(due.shape)} was due"
+                )
+            if value.is_floating_point() and not torch.isfinite(value).all():
+                raise ValueError(f"{name} has values that are NaN or infinite")
+        return state
+
+    def _explain(
+        self,
+        server_round: int,
+        reasons: Mapping[int, str],
+        failures: list[tuple[ClientProxy, FitRes] | BaseException],
+    ) -> None:
+        """Log why clients are missing, equal causes once."""
+        for reason in sorted(set(reasons.values())):
+            log.warning("round %d: %s", server_round, reason)
+        texts: dict[str, int] = {}
+        for failure in failures:
+            text = str(failure if isinstance(failure, BaseException) else failure[1].status)
+            text = text.strip().splitlines()[-1] if text.strip() else repr(failure)
+            texts[text] = texts.get(text, 0) + 1
+        for text, count in texts.items():
+            log.warning("round %d: Flower reports for %d client(s): %s", server_round, count, text)
+
+    def _global_parameters(self) -> Parameters:
+        first = self.models[min(self.models)]
+        return ndarrays_to_parameters(to_arrays(first))

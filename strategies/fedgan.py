@@ -1,0 +1,38 @@
+"""FedGAN: every client trains whole nets on its own, and all are averaged by size.
+
+Source: Rasouli, Sun, Rajagopal: "FedGAN: Federated Generative Adversarial Networks for
+Distributed Data" (2020). The comparison for HuSCF: no split, no clusters.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from huscf_flwr.aggregation import aggregate
+from huscf_flwr.clients import GANClient, WholeGANClient
+from huscf_flwr.clustering import weights
+from huscf_flwr.cuts import Cut
+from huscf_flwr.nets import whole_net
+from huscf_flwr.records import ClientInfo
+from strategies.base import Combined, GANStrategy, Update
+
+
+class FedGAN(GANStrategy):
+    """FedAvg over unsplit conditional GANs."""
+
+    client_class: ClassVar[type[GANClient]] = WholeGANClient
+
+    def choose_cuts(self, numbers: list[int]) -> dict[int, Cut | None]:
+        return dict.fromkeys(numbers)
+
+    def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:
+        return {net: tuple(indices) for net, indices in whole_net(self.shapes).items()}
+
+    def combine(self, server_round: int, updates: list[Update]) -> Combined:
+        numbers = [update.info.number for update in updates]
+        sizes = np.array([update.info.size for update in updates], dtype=float)
+        shares = dict(zip(numbers, weights(sizes, np.zeros(len(sizes)), 0.0), strict=True))
+        states = {update.info.number: update.state for update in updates}
+        _, models = aggregate({}, states, {0: numbers}, shares, shares)
+        return Combined(models, dict.fromkeys(numbers, 0), shares)

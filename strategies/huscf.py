@@ -1,0 +1,249 @@
+"""HuSCF: split training with the segment runner, clusters by activation, KLD-weighted averages."""
+
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from flwr.app import Context
+from flwr.common import Config
+from torch import Tensor
+
+from huscf_flwr.aggregation import aggregate
+from huscf_flwr.clients import GANClient, SplitGANClient, torch_device
+from huscf_flwr.clustering import cluster, divergences, grouped, weights
+from huscf_flwr.config import RunConfig
+from huscf_flwr.cuts import Cut, client_blocks, middle, read_cuts
+from huscf_flwr.errors import UserError
+from huscf_flwr.nets import DISC, GEN, PartialGAN, State
+from huscf_flwr.records import ClientInfo, Progress
+from huscf_flwr.reporting import RunReport
+from huscf_flwr.split.channel import LocalChannel
+from huscf_flwr.split.frames import frame_bytes
+from huscf_flwr.split.grpc import MAX_FRAME_BYTES, RunnerServer
+from huscf_flwr.split.runner import Runner, RunnerSettings, SessionPlan
+from huscf_flwr.split.segments import Segments
+from strategies.base import Combined, GANStrategy, Update
+
+log = logging.getLogger("huscf_flwr.strategy")
+
+Clustering = Callable[[np.ndarray, int | None, int], np.ndarray]
+Weighting = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
+Averaging = Callable[
+    [
+        State,
+        Mapping[int, State],
+        Mapping[int, list[int]],
+        Mapping[int, float],
+        Mapping[int, float],
+    ],
+    tuple[State, dict[int, State]],
+]
+
+
+class HuSCF(GANStrategy):
+    """The paper's strategy.
+
+    Its three steps can be replaced by argument, or by overriding `assign`, `weigh` or `average`.
+    """
+
+    client_class: ClassVar[type[GANClient]] = SplitGANClient
+
+    def __init__(
+        self,
+        config: RunConfig,
+        report: RunReport,
+        base_dir: str,
+        *,
+        serve: bool = True,
+        clustering: Clustering = cluster,
+        weighting: Weighting = weights,
+        averaging: Averaging = aggregate,
+    ) -> None:
+        """Build the server's segments and start the runner.
+
+        Parameters
+        ----------
+        config, report, base_dir, serve: see `GANStrategy`; the runner listens on `runner-bind`.
+        clustering: like `huscf_flwr.clustering.cluster`.
+        weighting: like `huscf_flwr.clustering.weights`.
+        averaging: like `huscf_flwr.aggregation.aggregate`.
+
+        Raises
+        ------
+        UserError: a cut is impossible, a frame too large, or the port in use.
+        """
+        super().__init__(config, report, base_dir, serve=serve)
+        self._clustering = clustering
+        self._weighting = weighting
+        self._averaging = averaging
+        self._cuts = read_cuts(config.cuts, self.shapes, config.seed)
+        on_server = {
+            GEN: sorted({i for cut in self._cuts for i in cut.gen(self.shapes).server}),
+            DISC: sorted({i for cut in self._cuts for i in cut.disc(self.shapes).server}),
+        }
+        nets = PartialGAN(
+            config.net_spec,
+            self.models[0],
+            gen=on_server[GEN],
+            disc=on_server[DISC],
+            device=torch_device(config.device),
+        )
+        segments = Segments(nets, middle(len(self.shapes.disc)), config.learning_rate)
+        settings = RunnerSettings(
+            batch_size=config.batch_size,
+            min_cohort=config.min_cohort,
+            max_batch=config.max_batch,
+            straggler_timeout=config.straggler_timeout,
+            round_timeout=config.round_timeout,
+        )
+        dtype = next(nets.parameters()).dtype
+        self._frame_bytes = {
+            cut: frame_bytes(cut, self.shapes, config.batch_size, dtype) for cut in self._cuts
+        }
+        largest = max(max(sizes) for sizes in self._frame_bytes.values())
+        if largest > MAX_FRAME_BYTES:
+            raise UserError(
+                f"batch-size={config.batch_size}: frames of {largest / 2**20:.0f} MiB exceed "
+                f"the limit of {MAX_FRAME_BYTES / 2**20:.0f} MiB"
+            )
+        self.runner = Runner(segments, self.shapes, settings, log.warning)
+        self._server: RunnerServer | None = None
+        self.address = ""
+        if serve:
+            try:
+                self._server = RunnerServer(self.runner, config.runner_bind)
+            except UserError:
+                self.runner.close()
+                raise
+            host = config.runner_bind.rpartition(":")[0]
+            self.address = config.runner_address or f"{host}:{self._server.port}"
+            log.info("segment runner listens on %s:%d", host, self._server.port)
+
+    # The three steps
+
+    def assign(self, server_round: int, updates: list[Update]) -> dict[int, int]:
+        """Cluster of each client: one for all while warming up, then by activation.
+
+        A client whose activation is missing stays where it was.
+        """
+        numbers = [update.info.number for update in updates]
+        if server_round <= self.config.warmup_rounds:
+            return dict.fromkeys(numbers, 0)
+        seen = [update for update in updates if update.activation is not None]
+        if not seen:
+            return {number: self.assignment.get(number, 0) for number in numbers}
+        k = None if self.config.clusters == "auto" else min(int(self.config.clusters), len(seen))
+        labels = self._clustering(_stacked(seen), k, self.config.seed)
+        found = {u.info.number: int(c) for u, c in zip(seen, labels, strict=True)}
+        known = set(found.values())
+        rest = {n: self.assignment.get(n, 0) for n in numbers if n not in found}
+        return found | {n: c if c in known else min(known) for n, c in rest.items()}
+
+    def weigh(
+        self, server_round: int, updates: list[Update]
+    ) -> tuple[dict[int, float], dict[int, float]]:
+        """Weights of these clients among themselves, and their divergences.
+
+        By size alone while warming up; a client without an activation counts as average.
+        """
+        numbers = [update.info.number for update in updates]
+        sizes = np.array([update.info.size for update in updates], dtype=float)
+        klds = np.zeros(len(updates))
+        seen = [i for i, update in enumerate(updates) if update.activation is not None]
+        if seen:
+            klds[seen] = divergences(_stacked([updates[i] for i in seen]))
+            klds[[i for i in range(len(updates)) if i not in seen]] = klds[seen].mean()
+        beta = 0.0 if server_round <= self.config.warmup_rounds else self.config.kld_beta
+        shares = self._weighting(sizes, klds, beta)
+        return (
+            dict(zip(numbers, map(float, shares), strict=True)),
+            dict(zip(numbers, map(float, klds), strict=True)),
+        )
+
+    def average(
+        self,
+        updates: list[Update],
+        groups: Mapping[int, list[int]],
+        cluster_weights: Mapping[int, float],
+        global_weights: Mapping[int, float],
+    ) -> tuple[State, dict[int, State]]:
+        """The server's new blocks, and the whole net of each cluster."""
+        states = {update.info.number: update.state for update in updates}
+        server = self.runner.segments.state()
+        return self._averaging(server, states, groups, cluster_weights, global_weights)
+
+    # GANStrategy
+
+    def choose_cuts(self, numbers: list[int]) -> dict[int, Cut | None]:
+        return {number: self._cuts[number % len(self._cuts)] for number in numbers}
+
+    def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:
+        assert info.cut is not None
+        return client_blocks(info.cut, self.shapes)
+
+    def open_round(
+        self, server_round: int, clients: list[ClientInfo], iterations: int
+    ) -> dict[int, Config]:
+        tokens = {info.number: secrets.token_urlsafe(24) for info in clients}
+        plans = [
+            SessionPlan(tokens[info.number], info.number, info.cut, iterations)
+            for info in clients
+            if info.cut is not None
+        ]
+        self.runner.open_round(server_round, plans)
+        return {
+            info.number: {
+                "cut": str(info.cut),
+                "token": tokens[info.number],
+                "runner-address": self.address,
+            }
+            for info in clients
+        }
+
+    def close_round(self) -> tuple[dict[int, Tensor], dict[int, str]]:
+        outcomes = self.runner.close_round()
+        activations = {o.client: o.activation for o in outcomes if o.activation is not None}
+        return activations, {o.client: o.failure for o in outcomes if o.failure is not None}
+
+    def combine(self, server_round: int, updates: list[Update]) -> Combined:
+        assignment = self.assign(server_round, updates)
+        groups = grouped(assignment)
+        by_number = {update.info.number: update for update in updates}
+        cluster_weights: dict[int, float] = {}
+        klds: dict[int, float] = {}
+        for members in groups.values():
+            inside = self.weigh(server_round, [by_number[number] for number in members])
+            cluster_weights.update(inside[0])
+            klds.update(inside[1])
+        global_weights, _ = self.weigh(server_round, updates)
+        server, models = self.average(updates, groups, cluster_weights, global_weights)
+        self.runner.segments.load(server)
+        return Combined(models, assignment, cluster_weights, klds)
+
+    def local_client(self, context: Context) -> GANClient:
+        return SplitGANClient(
+            context, lambda config: LocalChannel(self.runner, str(config["token"]))
+        )
+
+    def progress(self) -> Progress:
+        return self.runner.progress()
+
+    def summary(self) -> dict[str, Any]:
+        cuts = [info.cut for info in self.clients.values() if info.cut is not None]
+        return {
+            "bytes_per_client_iteration": round(
+                sum(sum(self._frame_bytes[cut]) for cut in cuts) / len(cuts)
+            ),
+            "latency": {"predicted_s": None, "measured_s": self.runner.seconds_per_iteration},
+        }
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        self.runner.close()
+
+
+def _stacked(updates: list[Update]) -> np.ndarray:
+    return np.stack([u.activation.cpu().numpy() for u in updates if u.activation is not None])

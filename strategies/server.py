@@ -1,0 +1,41 @@
+"""The Flower server of all engines: Flower's rounds, then the results, and an orderly end."""
+
+import logging
+import threading
+
+from flwr.server import History, Server, SimpleClientManager
+
+from strategies.base import GANStrategy
+
+log = logging.getLogger(__name__)
+_HEARTBEAT_SECONDS = 20.0
+
+
+class GANServer(Server):
+    """Runs a strategy's rounds, finishes and closes it, and says every while where it stands."""
+
+    def __init__(self, strategy: GANStrategy, *, max_workers: int) -> None:
+        """Serve `strategy`; `max_workers` clients are talked to at a time."""
+        super().__init__(client_manager=SimpleClientManager(), strategy=strategy)
+        self.set_max_workers(max_workers)
+        self._strategy = strategy
+
+    def fit(self, num_rounds: int, timeout: float | None) -> tuple[History, float]:
+        """Run all rounds and write the results; the strategy is closed whatever happens."""
+        done = threading.Event()
+        heart = threading.Thread(target=self._beat, args=(done,), name="heartbeat", daemon=True)
+        heart.start()
+        try:
+            history = super().fit(num_rounds, timeout)
+            self._strategy.finish()
+            return history
+        finally:
+            done.set()
+            heart.join()
+            self._strategy.close()
+
+    def _beat(self, done: threading.Event) -> None:
+        while not done.wait(_HEARTBEAT_SECONDS):
+            now = self._strategy.progress()
+            if now.planned:
+                log.info("  %d of %d client iterations, %s", now.done, now.planned, now.note)
