@@ -133,7 +133,7 @@ class GrpcChannel:
             try:
                 if self._connection is None:
                     self._connection = _Connection(
-                        self._address, self._token, deadline, self._round_timeout
+                        self._address, self._token, self._round_timeout
                     )
                 answer = self._connection.send(data)
                 self._connected_before = True
@@ -142,8 +142,8 @@ class GrpcChannel:
                 self._drop_connection()
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
                     raise SessionError(
-                        f"lost the runner at {self._address} and could not reach it again within "
-                        f"{patience:g} s: {error.code().name}: {error.details()}"
+                        f"cannot reach the runner at {self._address} within {patience:g} s: "
+                        f"{error.code().name}: {error.details()}"
                     ) from error
                 time.sleep(0.1)
         kind, body = answer[:1], answer[1:]
@@ -167,14 +167,8 @@ class GrpcChannel:
 class _Connection:
     """One dialled stream."""
 
-    def __init__(self, address: str, token: str, deadline: float, round_timeout: float) -> None:
+    def __init__(self, address: str, token: str, round_timeout: float) -> None:
         self._channel = grpc.insecure_channel(address, options=_OPTIONS)
-        try:
-            wait = max(0.1, deadline - time.monotonic())
-            grpc.channel_ready_future(self._channel).result(timeout=wait)
-        except grpc.FutureTimeoutError:
-            self._channel.close()
-            raise SessionError(f"no runner answers at {address} within {wait:.0f} s") from None
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         method = self._channel.stream_stream(f"/{_SERVICE}/{_METHOD}")
         self._answers = method(

@@ -412,6 +412,7 @@ class Runner:
             requests = {s.plan.client: s.pending.tensors for s in cohort if s.pending}
             answers = iteration.answer(exchange, requests)
             self._reply(cohort, exchange, answers, iteration)
+            iteration.step()
 
     def _collect(self, cohort: list[Session], exchange: Exchange) -> list[Session]:
         """Wait for the cohort's frames; those who sent one in time, the others are dropped."""

@@ -126,6 +126,7 @@ class Iteration:
         self._disc_spans = {k: member.disc for k, member in members.items()}
         self._tapped = {k for k, member in members.items() if member.tap}
         self._passes: dict[str, JointPass] = {}
+        self._gradients_of: str | None = None
         self.activations: ByClient = {}
         """Mean over the batch of the middle block's output on real data, of tapped clients."""
 
@@ -150,7 +151,7 @@ class Iteration:
             case Exchange.DISCRIMINATOR_STEP:
                 fake = self._passes.pop("fake").backward(by_name["fake"])
                 real = self._passes.pop("real").backward(by_name["real"])
-                self._segments.optimisers.step(DISC)
+                self._gradients_of = DISC
                 return _by_client({"fake": fake, "real": real})
             case Exchange.JUDGE:
                 return _by_client({"fake": self._forward("judge", by_name["fake"])})
@@ -159,8 +160,17 @@ class Iteration:
                 return _by_client({"fake": judged})
             case Exchange.GENERATOR_STEP:
                 generated = self._passes.pop("generator").backward(by_name["fake"])
-                self._segments.optimisers.step(GEN)
+                self._gradients_of = GEN
                 return _by_client({"fake": generated})
+
+    def step(self) -> None:
+        """Apply the gradients of the exchange answered last, if it brought any.
+
+        Apart from `answer`, so that the clients need not wait for it.
+        """
+        if self._gradients_of is not None:
+            self._segments.optimisers.step(self._gradients_of)
+            self._gradients_of = None
 
     def _forward(self, name: str, inputs: Mapping[int, Tensor]) -> ByClient:
         nets = self._segments.nets
