@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _train(options: argparse.Namespace) -> None:
     from simulations.engine import Engine
 
-    cpu.keep_freed_memory()
+    cpu.tune_process()
     set_up_logging()
     config = RunConfig.from_mapping(read_settings(options.config, options.settings))
     engine = Engine(config, os.getcwd())

@@ -11,9 +11,9 @@ from strategies import load_strategy
 
 def client_fn(context: Context) -> Client:
     """The client that the run's strategy works with, on this node."""
-    cpu.keep_freed_memory()
     config = RunConfig.from_mapping(context.run_config)
     return load_strategy(config.strategy).client_class(context).to_client()
 
 
 app = ClientApp(client_fn=client_fn)
+cpu.tune_process()

@@ -208,7 +208,9 @@ class _GeneratorInput(nn.Module):
         self.embedding = nn.Embedding(num_classes, num_classes)
         outputs = features * size * size
         self.layers = nn.Sequential(
-            nn.Linear(latent_size + num_classes, outputs), nn.BatchNorm1d(outputs), nn.ReLU()
+            nn.Linear(latent_size + num_classes, outputs, bias=False),
+            nn.BatchNorm1d(outputs),
+            nn.ReLU(),
         )
 
     def forward(self, latent: Tensor, labels: Tensor) -> Tensor:
@@ -245,6 +247,8 @@ def _down(inputs: int, outputs: int, *, kernel: int, stride: int) -> nn.Sequenti
 @register_net("cgan")
 def cgan(spec: NetSpec) -> Blocks:
     """The paper's conditional GAN, generalised over image size, channels, classes and width.
+
+    Layers before a batch norm have no bias: the norm would take it out again.
 
     Raises
     ------

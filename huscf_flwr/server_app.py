@@ -29,7 +29,6 @@ class _OneLine(logging.Filter):
 
 def server_fn(context: Context) -> ServerAppComponents:
     """Build the server of one run from its run config."""
-    cpu.keep_freed_memory()
     set_up_logging()
     config = RunConfig.from_mapping(context.run_config)
     base_dir = calling_folder()
@@ -42,3 +41,4 @@ def server_fn(context: Context) -> ServerAppComponents:
 
 logging.getLogger("flwr").addFilter(_OneLine())
 app = ServerApp(server_fn=server_fn)
+cpu.tune_process()

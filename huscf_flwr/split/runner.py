@@ -91,6 +91,7 @@ class Session:
         self._runner = runner
         self.round = round_
         self.plan = plan
+        self.frame_shapes = frame_shapes(plan.cut, runner.shapes, runner.settings.batch_size)
         self.connection = 0
         self.lagging = False
         self.failure: str | None = None
@@ -181,7 +182,7 @@ class Runner:
         """
         self.segments = segments
         self.settings = settings
-        self._shapes = shapes
+        self.shapes = shapes
         self._warn = warn
         self._dtype = next(segments.nets.parameters()).dtype
         self._changed = threading.Condition()
@@ -281,8 +282,8 @@ class Runner:
             self._admit(session, frame.key)
         problem = None
         try:
-            shapes = frame_shapes(session.plan.cut, self._shapes, self.settings.batch_size)
-            check_tensors(frame.tensors, shapes[frame.key.exchange][0], self._dtype)
+            due, _ = session.frame_shapes[frame.key.exchange]
+            check_tensors(frame.tensors, due, self._dtype)
         except FrameError as error:
             problem = f"sent an invalid frame in {_name(frame.key)}: {error}"
         with self._changed:
@@ -398,8 +399,8 @@ class Runner:
     def _iterate(self, cohort: list[Session]) -> None:
         members = {
             s.plan.client: Member(
-                s.plan.cut.gen(self._shapes),
-                s.plan.cut.disc(self._shapes),
+                s.plan.cut.gen(self.shapes),
+                s.plan.cut.disc(self.shapes),
                 tap=s.iteration == s.plan.iterations - 1,
             )
             for s in cohort

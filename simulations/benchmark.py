@@ -1,0 +1,138 @@
+"""How fast the same work goes unsplit, in-process, and by `flwr run`; and the engine's memory.
+
+    python -m simulations.benchmark            client iterations per second, three ways
+    python -m simulations.benchmark --memory   peak memory of 8 and of 64 in-process clients
+
+Each measurement has a process of its own, so that none sees another's threads or memory. A client
+iteration is one batch through one step of both nets. Starting Ray is not counted.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROUNDS, EPOCHS, CLIENTS = 3, 10, 8
+PROJECT = Path(__file__).resolve().parents[1]
+SETTINGS = {
+    "num-server-rounds": ROUNDS,
+    "local-epochs": EPOCHS,
+    "utility-images": 100,
+    "evaluate-every": ROUNDS,
+}
+
+
+def plain() -> float:
+    """Client iterations per second of whole nets trained one after the other, plain PyTorch."""
+    from huscf_flwr.batches import BatchStream
+    from huscf_flwr.config import RunConfig
+    from huscf_flwr.data.partition import client_data, split_names
+    from huscf_flwr.nets import initial_state, net_shapes
+    from huscf_flwr.unsplit import UnsplitTrainer
+
+    config = RunConfig()
+    shapes, state = net_shapes(config.net_spec), initial_state(config.net_spec, config.seed)
+    work = []
+    for client in range(CLIENTS):
+        _, data = client_data(
+            split_names(config.domains),
+            config.image_format,
+            client=client,
+            clients=CLIENTS,
+            seed=config.seed,
+        )
+        trainer = UnsplitTrainer(
+            config.net_spec, shapes, state, learning_rate=config.learning_rate
+        )
+        stream = BatchStream(
+            data,
+            batch_size=config.batch_size,
+            latent_size=shapes.latent_size,
+            seed=config.seed,
+            client=client,
+        )
+        work.append((trainer, stream))
+    largest = max(len(stream) for _, stream in work)
+    iterations = EPOCHS * -(-largest // config.batch_size)
+    started = time.monotonic()
+    for round_ in range(ROUNDS):
+        for trainer, stream in work:
+            begin = round_ * iterations
+            trainer.train(iterations=iterations, batches=lambda i, s=stream, b=begin: s[b + i])
+    return ROUNDS * CLIENTS * iterations / (time.monotonic() - started)
+
+
+def in_process(folder: Path, clients: int = CLIENTS, **settings: object) -> dict[str, float]:
+    """The summary of a run of `huscf train`."""
+    pairs = [f"{k.replace('_', '-')}={v}" for k, v in {**SETTINGS, **settings}.items()]
+    command = [sys.executable, "-m", "huscf_flwr.cli", "train", f"num-clients={clients}", *pairs]
+    _run(command, folder)
+    return _summary(folder)
+
+
+def flwr_run(folder: Path) -> dict[str, float]:
+    """The summary of a run of `flwr run` on two Ray workers."""
+    output = folder / "flwr"
+    settings = " ".join(f"{key}={value}" for key, value in SETTINGS.items())
+    command = [
+        str(Path(sys.executable).with_name("flwr")),
+        *("run", str(PROJECT), "local", "--stream"),
+        *("--federation-config", f"num-supernodes={CLIENTS} client-resources-num-cpus=1"),
+        *("--run-config", f"{settings} output-dir='{output}'"),
+    ]
+    _run(command, folder)
+    return json.loads((output / "summary.json").read_text())  # type: ignore[no-any-return]
+
+
+def _run(command: list[str], folder: Path) -> None:
+    environment = {**os.environ, "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+
+
+def _summary(folder: Path) -> dict[str, float]:
+    return json.loads((folder / "runs" / "latest" / "summary.json").read_text())  # type: ignore[no-any-return]
+
+
+def _compare_speed() -> None:
+    command = [sys.executable, "-m", "simulations.benchmark", "--plain"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    base = float(done.stdout)
+    print(f"{'':28}{'client iterations/s':>20}{'of plain':>10}")
+    print(f"{'plain PyTorch, unsplit':28}{base:20.1f}{1:10.2f}", flush=True)
+    for label, measure in (("in-process", in_process), ("flwr run, two workers", flwr_run)):
+        with tempfile.TemporaryDirectory() as folder:
+            speed = measure(Path(folder))["iterations_per_second"]
+        print(f"{label:28}{speed:20.1f}{speed / base:10.2f}", flush=True)
+
+
+def _compare_memory() -> None:
+    for clients in (8, 64):
+        with tempfile.TemporaryDirectory() as folder:
+            summary = in_process(
+                Path(folder), clients, num_server_rounds=2, local_epochs=3, evaluate_every=2
+            )
+        print(f"{clients:3} in-process clients: peak {summary['peak_memory_mb']} MiB", flush=True)
+
+
+def main() -> None:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--memory", action="store_true", help="compare memory, not speed")
+    parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.plain:
+        print(plain())
+    elif options.memory:
+        _compare_memory()
+    else:
+        _compare_speed()
+
+
+if __name__ == "__main__":
+    main()

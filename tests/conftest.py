@@ -1,0 +1,143 @@
+"""What several tests need: a tiny net, a little data, and clients that train in threads."""
+
+from huscf_flwr import cpu  # isort: skip  (before torch)
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from huscf_flwr.batches import BatchStream, LabelledImages
+from huscf_flwr.cuts import Cut
+from huscf_flwr.nets import (
+    DISC,
+    GEN,
+    NetShapes,
+    NetSpec,
+    PartialGAN,
+    State,
+    initial_state,
+    net_shapes,
+)
+from huscf_flwr.split.channel import Channel, LocalChannel
+from huscf_flwr.split.client import SplitTrainer
+from huscf_flwr.split.runner import Runner, RunnerSettings, SessionPlan
+from huscf_flwr.split.segments import Segments
+
+cpu.tune_process()
+
+SPEC = NetSpec(image_size=16, channels=1, num_classes=3, width=2)
+SHAPES: NetShapes = net_shapes(SPEC)
+BATCH = 4
+RATE = 1e-2
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def images(count: int, seed: int = 0, size: int = 16, channels: int = 1) -> LabelledImages:
+    """Random images with labels 0 to 2."""
+    random = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (count, channels, size, size), generator=random)
+    labels = torch.randint(0, 3, (count,), generator=random)
+    return LabelledImages(pixels.to(torch.uint8), labels)
+
+
+def stream(client: int) -> BatchStream:
+    """Batches of a client with ten images of its own."""
+    return BatchStream(
+        images(10, seed=client),
+        batch_size=BATCH,
+        latent_size=SHAPES.latent_size,
+        seed=0,
+        client=client,
+    )
+
+
+def write_npz(path: Path, data: LabelledImages) -> Path:
+    """Save images as a domain."""
+    np.savez(path, images=data.images.permute(0, 2, 3, 1).numpy(), labels=data.labels.numpy())
+    return path
+
+
+def segments(dtype: torch.dtype = torch.float32, seed: int = 0) -> Segments:
+    """The server's blocks 1 to 3 of both nets."""
+    state = initial_state(SPEC, seed, dtype)
+    return Segments(PartialGAN(SPEC, state, gen=range(1, 4), disc=range(1, 4)), 2, RATE)
+
+
+@contextmanager
+def running(
+    server: Segments, warnings: list[str] | None = None, **settings: float
+) -> Iterator[Runner]:
+    """A runner that is closed at the end."""
+    options = RunnerSettings(batch_size=BATCH, **settings)  # type: ignore[arg-type]
+    warn = (warnings if warnings is not None else []).append
+    runner = Runner(server, SHAPES, options, warn)
+    try:
+        yield runner
+    finally:
+        runner.close()
+
+
+def trainer(cut: Cut, state: State) -> SplitTrainer:
+    """A client's half, with a copy of its blocks from `state`."""
+    return SplitTrainer(SPEC, SHAPES, cut, state, learning_rate=RATE, batch_size=BATCH)
+
+
+def plans(cuts: Iterable[Cut], iterations: int) -> list[SessionPlan]:
+    """Sessions of clients 0, 1, ..., whose tokens are their numbers."""
+    return [SessionPlan(str(k), k, cut, iterations) for k, cut in enumerate(cuts)]
+
+
+def in_threads(actions: Iterable[Callable[[], object]]) -> None:
+    """Run all at once; raises what the first that failed raised."""
+    errors: list[BaseException] = []
+
+    def run(action: Callable[[], object]) -> None:
+        try:
+            action()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(action,)) for action in actions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def train_all(
+    runner: Runner,
+    trainers: list[SplitTrainer],
+    iterations: int,
+    open_channel: Callable[[str], Channel] | None = None,
+    round_: int = 1,
+) -> list[list]:
+    """Let all clients train a round together; their losses."""
+    losses: list[list] = [[] for _ in trainers]
+
+    def train(k: int) -> None:
+        channel = open_channel(str(k)) if open_channel else LocalChannel(runner, str(k))
+        try:
+            losses[k] = trainers[k].train(
+                channel, round_=round_, iterations=iterations, batches=stream(k).__getitem__
+            )
+        finally:
+            channel.close()
+
+    in_threads([lambda k=k: train(k) for k in range(len(trainers))])
+    return losses
+
+
+def bytes_of(state: State) -> dict[str, bytes]:
+    """Every value, byte by byte."""
+    return {name: value.cpu().numpy().tobytes() for name, value in state.items()}
+
+
+def own_blocks(cut: Cut) -> dict[str, tuple[int, ...]]:
+    """Indices of a client's blocks."""
+    return {GEN: cut.gen(SHAPES).client, DISC: cut.disc(SHAPES).client}

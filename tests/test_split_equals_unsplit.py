@@ -1,0 +1,154 @@
+"""Split training is the plain computation, whatever the cuts; gRPC changes no byte of it."""
+
+import itertools
+from dataclasses import astuple
+
+import pytest
+import torch
+from conftest import (
+    BATCH,
+    RATE,
+    SHAPES,
+    SPEC,
+    bytes_of,
+    plans,
+    running,
+    segments,
+    stream,
+    train_all,
+    trainer,
+)
+from torch import Tensor, nn
+
+from huscf_flwr.cuts import Cut, Span, corners
+from huscf_flwr.losses import loss_if_fake, loss_if_real
+from huscf_flwr.nets import PartialGAN, State, initial_state
+from huscf_flwr.split.grpc import GrpcChannel, RunnerServer
+from huscf_flwr.unsplit import UnsplitTrainer
+
+CUTS = corners(SHAPES)
+
+
+class Plain:
+    """The unsplit computation: one autograd graph through all clients' and the server's blocks.
+
+    A block of the server is one module that all clients' batches pass together; a block of a
+    client is a copy of its own.
+    """
+
+    def __init__(self, cuts: list[Cut], state: State) -> None:
+        self.cuts = cuts
+        self.server = PartialGAN(SPEC, state, gen=range(1, 4), disc=range(1, 4))
+        self.clients = [PartialGAN(SPEC, state, gen=range(5), disc=range(5)) for _ in cuts]
+        everything = [self.server, *self.clients]
+        self.gen = torch.optim.Adam([p for n in everything for p in n.gen.parameters()], RATE, (0.5, 0.999))
+        self.disc = torch.optim.Adam([p for n in everything for p in n.disc.parameters()], RATE, (0.5, 0.999))
+
+    def forward(self, net: str, inputs: list[Tensor], labels: list[Tensor]) -> list[Tensor]:
+        spans: list[Span] = [getattr(cut, net)(SHAPES) for cut in self.cuts]
+        out = list(inputs)
+        for index in range(5):
+            joint = [k for k, span in enumerate(spans) if index in span.server]
+            for k in range(len(out)):
+                if k not in joint:
+                    block: nn.Module = getattr(self.clients[k], net)[str(index)]
+                    out[k] = block(out[k], labels[k]) if index == 0 else block(out[k])
+            if joint:
+                block = getattr(self.server, net)[str(index)]
+                made = block(torch.cat([out[k] for k in joint])).split(BATCH)
+                for k, part in zip(joint, made, strict=True):
+                    out[k] = part
+        return out
+
+    def iteration(self, index: int) -> list[tuple[float, float]]:
+        batches = [stream(k)[index] for k in range(len(self.cuts))]
+        labels = [batch.labels for batch in batches]
+        fake_labels = [batch.fake_labels for batch in batches]
+        fake = self.forward("gen", [b.latent.double() for b in batches], fake_labels)
+        on_fake = self.forward("disc", [x.detach() for x in fake], fake_labels)
+        on_real = self.forward("disc", [b.images.double() for b in batches], labels)
+        disc = [loss_if_fake(f) + loss_if_real(r) for f, r in zip(on_fake, on_real, strict=True)]
+        self.disc.zero_grad()
+        sum(disc).backward()
+        self.disc.step()
+        gen = [loss_if_real(x) for x in self.forward("disc", fake, fake_labels)]
+        self.gen.zero_grad()
+        sum(gen).backward()
+        self.gen.step()
+        return [(g.item(), d.item()) for g, d in zip(gen, disc, strict=True)]
+
+
+def check_iteration(cuts: list[Cut]) -> None:
+    state = initial_state(SPEC, 0, torch.float64)
+    plain = Plain(cuts, state)
+    expected_losses = plain.iteration(0)
+    trainers = [trainer(cut, state) for cut in cuts]
+    server = segments(torch.float64)
+    with running(server, min_cohort=len(cuts)) as runner:
+        runner.open_round(1, plans(cuts, 1))
+        losses = train_all(runner, trainers, 1)
+        assert all(outcome.failure is None for outcome in runner.close_round())
+    for (loss,), expected in zip(losses, expected_losses, strict=True):
+        assert astuple(loss) == pytest.approx(expected, rel=1e-10)
+    check_equal(server.nets.state_dict(), plain.server.state_dict(), cuts)
+    for k, split in enumerate(trainers):
+        check_equal(split.nets.state_dict(), plain.clients[k].state_dict(), cuts)
+
+
+def check_equal(ours: State, plain: State, cuts: list[Cut]) -> None:
+    for name, value in ours.items():
+        torch.testing.assert_close(
+            value, plain[name], rtol=1e-10, atol=1e-13, msg=lambda m, n=name: f"{n}, {cuts}: {m}"
+        )
+
+
+@pytest.mark.parametrize("cut", CUTS, ids=str)
+def test_one_client(cut: Cut) -> None:
+    check_iteration([cut])
+
+
+@pytest.mark.parametrize("first", CUTS, ids=str)
+def test_three_clients(first: Cut) -> None:
+    """All combinations of three cuts; clients are interchangeable, so order does not matter."""
+    later = CUTS[CUTS.index(first) :]
+    for second, third in itertools.combinations_with_replacement(later, 2):
+        check_iteration([first, second, third])
+
+
+def test_unsplit_trainer_is_the_plain_computation() -> None:
+    state = initial_state(SPEC, 0, torch.float64)
+    plain = Plain([CUTS[0]], state)
+    whole = UnsplitTrainer(SPEC, SHAPES, state, learning_rate=RATE)
+    batch = stream(0)[0]
+    batch = batch._replace(images=batch.images.double(), latent=batch.latent.double())
+    loss = whole.iteration(batch)
+    assert astuple(loss) == pytest.approx(plain.iteration(0)[0], rel=1e-10)
+    served = {**plain.clients[0].state_dict(), **plain.server.state_dict()}
+    check_equal(whole.nets.state_dict(), served, [CUTS[0]])
+
+
+def test_grpc_gives_the_same_bytes() -> None:
+    cuts = [CUTS[0], CUTS[7], CUTS[13]]
+    state = initial_state(SPEC, 0)
+    found = []
+    for remote in (False, True):
+        trainers, server = [trainer(cut, state) for cut in cuts], segments()
+        with running(server, min_cohort=3) as runner:
+            runner.open_round(1, plans(cuts, 4))
+            if remote:
+                port = RunnerServer(runner, "127.0.0.1:0")
+
+                def dial(token: str, port: RunnerServer = port) -> GrpcChannel:
+                    address = f"127.0.0.1:{port.port}"
+                    return GrpcChannel(address, token, dial_timeout=10, round_timeout=60)
+
+                losses = train_all(runner, trainers, 4, dial)
+                port.close()
+            else:
+                losses = train_all(runner, trainers, 4)
+            outcomes = runner.close_round()
+        states = [bytes_of(server.state()), *(bytes_of(t.nets.state_dict()) for t in trainers)]
+        taps = [o.activation.numpy().tobytes() for o in outcomes if o.activation is not None]
+        assert len(taps) == 3
+        found.append((losses, states, taps))
+    assert found[0] == found[1]
