@@ -132,9 +132,7 @@ class GrpcChannel:
         while True:
             try:
                 if self._connection is None:
-                    self._connection = _Connection(
-                        self._address, self._token, self._round_timeout
-                    )
+                    self._connection = self._connect()
                 answer = self._connection.send(data)
                 self._connected_before = True
                 break
@@ -152,6 +150,9 @@ class GrpcChannel:
         if kind == _LOST:
             raise IterationLost(body.decode())
         raise SessionError(body.decode())
+
+    def _connect(self) -> "_Connection":
+        return _Connection(self._address, self._token, self._round_timeout)
 
     def close(self) -> None:
         if self._connection is not None:

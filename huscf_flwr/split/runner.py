@@ -421,7 +421,7 @@ class Runner:
         with self._changed:
             while True:
                 self._drop_vanished(cohort)
-                cohort = [s for s in cohort if s.failure is None]
+                cohort = [s for s in cohort if s.failure is None and not self._closed]
                 missing = [s for s in cohort if s.pending is None]
                 if not missing:
                     return cohort

@@ -1,0 +1,414 @@
+"""The runner: who shares an iteration, what is answered twice, who is dropped and told why."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+import pytest
+import torch
+from conftest import (
+    BATCH,
+    SHAPES,
+    SPEC,
+    bytes_of,
+    in_threads,
+    plans,
+    running,
+    segments,
+    stream,
+    train_all,
+    trainer,
+)
+
+from huscf_flwr.cuts import Cut
+from huscf_flwr.errors import UserError
+from huscf_flwr.nets import initial_state
+from huscf_flwr.split import grpc as grpc_channel
+from huscf_flwr.split.channel import IterationLost, LocalChannel, SessionError
+from huscf_flwr.split.frames import (
+    Exchange,
+    Frame,
+    FrameError,
+    FrameKey,
+    decode,
+    encode,
+    frame_shapes,
+)
+from huscf_flwr.split.grpc import GrpcChannel, RunnerServer
+from huscf_flwr.split.runner import Runner
+from huscf_flwr.split.segments import Member, Segments
+
+CUT = Cut(1, 1, 1, 1)
+OTHER = Cut(2, 1, 2, 2)
+
+
+def frame(exchange: Exchange, iteration: int = 0, cut: Cut = CUT, fill: float = 0.1) -> Frame:
+    """What a client with this cut would send, with the same value everywhere."""
+    sent, _ = frame_shapes(cut, SHAPES, BATCH)[exchange]
+    tensors = {name: torch.full(shape, fill) for name, shape in sent.items()}
+    return Frame(FrameKey(1, iteration, exchange), tensors)
+
+
+def wait_until_active(runner: Runner, clients: int) -> None:
+    """Return once so many sessions have joined."""
+    while not runner.progress().note.startswith(f"{clients} clients"):
+        time.sleep(0.005)
+
+
+def test_frames_survive_the_wire() -> None:
+    sent = frame(Exchange.DISCRIMINATE, iteration=7)
+    got = decode(encode(sent))
+    assert got.key == sent.key
+    assert bytes_of(dict(got.tensors)) == bytes_of(dict(sent.tensors))
+    for broken in (b"", b"x" * 40, encode(sent)[:-1], b"HSF0" + encode(sent)[4:]):
+        with pytest.raises(FrameError):
+            decode(broken)
+
+
+def test_a_repeated_frame_gets_the_same_answer_and_trains_nothing_twice() -> None:
+    results = []
+    for repeats in (1, 3):
+        server = segments()
+        with running(server) as runner:
+            runner.open_round(1, plans([CUT], 1))
+            channel = LocalChannel(runner, "0")
+            answers = []
+            for exchange in Exchange:
+                same = [channel.exchange(frame(exchange)) for _ in range(repeats)]
+                answers.append([bytes_of(dict(answer.tensors)) for answer in same])
+            assert all(answer == group[0] for group in answers for answer in group)
+            runner.close_round()
+        results.append((bytes_of(server.state()), [group[0] for group in answers]))
+    assert results[0] == results[1]
+
+
+def test_a_lost_answer_is_fetched_over_a_new_connection() -> None:
+    """A client whose connection breaks dials again with its last frame, and nothing differs."""
+    states = []
+    for breaks in (False, True):
+        server, client = segments(), trainer(CUT, initial_state(SPEC, 0))
+        with running(server) as runner:
+            port = RunnerServer(runner, "127.0.0.1:0")
+            runner.open_round(1, plans([CUT], 3))
+            channel = GrpcChannel(
+                f"127.0.0.1:{port.port}", "0", dial_timeout=10, round_timeout=60
+            )
+            if breaks:
+                _break_after_answers(channel, {4, 11})
+            client.train(channel, round_=1, iterations=3, batches=stream(0).__getitem__)
+            channel.close()
+            (outcome,) = runner.close_round()
+            port.close()
+        assert (outcome.failure, outcome.iterations) == (None, 3)
+        states.append((bytes_of(server.state()), bytes_of(client.nets.state_dict())))
+    assert states[0] == states[1]
+
+
+def _break_after_answers(channel: GrpcChannel, numbers: set[int]) -> None:
+    """Lose the answers with these numbers: they arrive, but the client sees a broken stream."""
+    original, count = grpc_channel._Connection.send, 0
+
+    class Broken(grpc_channel.grpc.RpcError):
+        def code(self) -> object:
+            return grpc_channel.grpc.StatusCode.UNAVAILABLE
+
+        def details(self) -> str:
+            return "broken by the test"
+
+    def send(connection: grpc_channel._Connection, data: bytes) -> bytes:
+        nonlocal count
+        answer = original(connection, data)
+        count += 1
+        if count in numbers:
+            raise Broken
+        return answer
+
+    first = channel._connect
+
+    def connect() -> grpc_channel._Connection:
+        connection = first()
+        connection.send = send.__get__(connection)  # type: ignore[method-assign]
+        return connection
+
+    channel._connect = connect  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("max_batch", [3 * BATCH, BATCH])
+def test_any_number_of_clients_trains(max_batch: int) -> None:
+    """Sessions beyond `max_batch` take turns; each completes all its iterations."""
+    cuts = [CUT, OTHER, CUT, OTHER, CUT]
+    with running(segments(), max_batch=max_batch) as runner:
+        runner.open_round(1, plans(cuts, 4))
+        losses = train_all(runner, [trainer(c, initial_state(SPEC, 0)) for c in cuts], 4)
+        outcomes = runner.close_round()
+    assert [len(client) for client in losses] == [4] * 5
+    assert [(o.iterations, o.failure) for o in outcomes] == [(4, None)] * 5
+    assert all(o.activation.shape == SHAPES.disc[2] for o in outcomes)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_cohort_larger_than_the_pool_does_not_deadlock(workers: int) -> None:
+    warnings: list[str] = []
+    pool = threading.Semaphore(workers)
+    with running(segments(), warnings, min_cohort=4, straggler_timeout=0.3) as runner:
+        runner.open_round(1, plans([CUT] * 4, 3))
+
+        def client(k: int) -> None:
+            with pool:
+                channel = LocalChannel(runner, str(k))
+                own = trainer(CUT, initial_state(SPEC, 0))
+                own.train(channel, round_=1, iterations=3, batches=stream(k).__getitem__)
+                channel.close()
+
+        in_threads([lambda k=k: client(k) for k in range(4)])
+        assert [o.iterations for o in runner.close_round()] == [3] * 4
+    assert any("min-cohort=4" in warning for warning in warnings)
+
+
+def test_min_cohort_makes_iterations_joint() -> None:
+    """Both clients are in every iteration, however late the second comes."""
+    with running(segments(), min_cohort=2) as runner:
+        runner.open_round(1, plans([CUT, CUT], 2))
+        sizes = []
+        begin = runner.segments.iteration
+        runner.segments.iteration = lambda m: sizes.append(len(m)) or begin(m)  # type: ignore
+        clients = [trainer(CUT, initial_state(SPEC, 0)) for _ in range(2)]
+
+        def late() -> None:
+            wait_until_active(runner, 1)
+            channel = LocalChannel(runner, "1")
+            clients[1].train(channel, round_=1, iterations=2, batches=stream(1).__getitem__)
+
+        def early() -> None:
+            channel = LocalChannel(runner, "0")
+            clients[0].train(channel, round_=1, iterations=2, batches=stream(0).__getitem__)
+
+        in_threads([late, early])
+        runner.close_round()
+    assert sizes == [2, 2]
+
+
+BAD = {
+    "NaN": (lambda f: f["fake"].view(-1)[3].fill_(float("nan")), "NaN or infinite"),
+    "infinite": (lambda f: f["fake"].view(-1)[3].fill_(float("inf")), "NaN or infinite"),
+    "shape": (lambda f: f.update(fake=f["fake"][:-1]), r"shape \(3, .* was due"),
+    "dtype": (lambda f: f.update(fake=f["fake"].double()), "dtype torch.float64"),
+    "name": (lambda f: f.update(label=f.pop("fake")), r"tensors \['label'\]"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("exchange", [Exchange.GENERATE, Exchange.JUDGE_GRADIENT])
+def test_an_invalid_frame_drops_its_sender_only(kind: str, exchange: Exchange) -> None:
+    """The frame touches no net, the sender is told why, the other goes on with finite nets."""
+    spoil, message = BAD[kind]
+    warnings: list[str] = []
+    server = segments()
+    with running(server, warnings, min_cohort=2) as runner:
+        runner.open_round(1, plans([CUT, OTHER], 3))
+
+        def bad() -> None:
+            channel = LocalChannel(runner, "0")
+            for step in Exchange:
+                sent = frame(step)
+                if step is exchange:
+                    spoil(sent.tensors)
+                    with pytest.raises(SessionError, match=message):
+                        channel.exchange(sent)
+                    break
+                channel.exchange(sent)
+
+        def good() -> None:
+            own = trainer(OTHER, initial_state(SPEC, 0))
+            channel = LocalChannel(runner, "1")
+            own.train(channel, round_=1, iterations=3, batches=stream(1).__getitem__)
+
+        in_threads([bad, good])
+        first, second = runner.close_round()
+    assert first.failure and "client 0" in first.failure
+    assert exchange.name in first.failure
+    assert (second.iterations, second.failure) == (3, None)
+    assert len(warnings) == 1 and first.failure in warnings[0]
+    assert all(torch.isfinite(value).all() for value in server.state().values())
+
+
+def test_a_frame_out_of_order_ends_the_session() -> None:
+    with running(segments()) as runner:
+        runner.open_round(1, plans([CUT], 2))
+        channel = LocalChannel(runner, "0")
+        channel.exchange(frame(Exchange.GENERATE))
+        with pytest.raises(SessionError, match="JUDGE of iteration 0 .* DISCRIMINATE .* was due"):
+            channel.exchange(frame(Exchange.JUDGE))
+        with pytest.raises(SessionError, match="client 0 sent"):
+            channel.exchange(frame(Exchange.DISCRIMINATE))
+
+
+def test_an_unknown_token_is_refused() -> None:
+    with running(segments()) as runner:
+        with pytest.raises(SessionError, match="unknown token"):
+            LocalChannel(runner, "0")
+        runner.open_round(1, plans([CUT], 1))
+        with pytest.raises(SessionError, match="unknown token"):
+            LocalChannel(runner, "guess")
+        runner.close_round()
+        with pytest.raises(SessionError, match="unknown token"):
+            LocalChannel(runner, "0")
+
+
+@pytest.mark.parametrize("late_in", [Exchange.DISCRIMINATE, Exchange.GENERATOR_STEP])
+def test_a_straggler_loses_the_iteration_and_joins_the_next(late_in: Exchange) -> None:
+    warnings: list[str] = []
+    server = segments()
+    others_done = threading.Event()
+    with running(server, warnings, min_cohort=2, straggler_timeout=0.3) as runner:
+        runner.open_round(1, plans([CUT, CUT], 2))
+
+        def straggler() -> None:
+            channel = LocalChannel(runner, "0")
+            for step in Exchange:
+                if step is late_in:
+                    others_done.wait()
+                    with pytest.raises(IterationLost, match="client 0 was late"):
+                        channel.exchange(frame(step))
+                    break
+                channel.exchange(frame(step))
+            for step in Exchange:
+                channel.exchange(frame(step, iteration=1))
+
+        def other() -> None:
+            channel = LocalChannel(runner, "1")
+            for step in Exchange:
+                channel.exchange(frame(step))
+            others_done.set()
+            for step in Exchange:
+                channel.exchange(frame(step, iteration=1))
+
+        in_threads([straggler, other])
+        outcomes = runner.close_round()
+    assert [(o.iterations, o.failure) for o in outcomes] == [(1, None), (2, None)]
+    assert any(late_in.name in warning and "client 0" in warning for warning in warnings)
+
+
+def test_a_dropped_clients_gradients_count_as_zero() -> None:
+    """After a client vanished in mid-iteration, the others' part is what it is without it."""
+    server: Segments = segments()
+    iteration = server.iteration({k: _member(CUT) for k in (0, 1)})
+    requests = {k: dict(frame(Exchange.GENERATE, fill=0.1 + k).tensors) for k in (0, 1)}
+    iteration.answer(Exchange.GENERATE, requests)
+    gradient = frame(Exchange.GENERATOR_STEP, fill=0.01).tensors
+    zero = {name: torch.zeros_like(value) for name, value in gradient.items()}
+    whole = server.iteration({k: _member(CUT) for k in (0, 1)})
+    whole.answer(Exchange.GENERATE, requests)
+    alone = iteration.answer(Exchange.GENERATOR_STEP, {1: gradient})
+    grads = [p.grad.clone() for p in server.nets.gen.parameters()]
+    server.optimisers.zero_grad()
+    both = whole.answer(Exchange.GENERATOR_STEP, {0: zero, 1: gradient})
+    assert torch.allclose(alone[1]["fake"], both[1]["fake"], atol=1e-9)
+    for ours, theirs in zip(grads, server.nets.gen.parameters(), strict=True):
+        assert torch.allclose(ours, theirs.grad, atol=1e-7)
+
+
+def _member(cut: Cut) -> Member:
+    return Member(cut.gen(SHAPES), cut.disc(SHAPES))
+
+
+def _client_process(address: str, token: str, started) -> None:
+    own = trainer(CUT, initial_state(SPEC, 0))
+    channel = GrpcChannel(address, token, dial_timeout=20, round_timeout=60)
+    data = stream(0)
+
+    def batches(index: int):
+        if index == 2:
+            started.set()
+            time.sleep(600)  # in mid-round, until it is killed
+        return data[index]
+
+    own.train(channel, round_=1, iterations=5, batches=batches)
+
+
+def test_a_killed_process_is_left_out_and_the_round_ends() -> None:
+    spawn = multiprocessing.get_context("spawn")
+    started, warnings = spawn.Event(), []
+    with running(segments(), warnings, min_cohort=2) as runner:
+        port = RunnerServer(runner, "127.0.0.1:0")
+        address = f"127.0.0.1:{port.port}"
+        runner.open_round(1, plans([CUT, OTHER], 5))
+        victim = spawn.Process(target=_client_process, args=(address, "0", started))
+        victim.start()
+        survivor = trainer(OTHER, initial_state(SPEC, 0))
+
+        def survive() -> None:
+            channel = GrpcChannel(address, "1", dial_timeout=20, round_timeout=60)
+            survivor.train(channel, round_=1, iterations=5, batches=stream(1).__getitem__)
+            channel.close()
+
+        def kill() -> None:
+            assert started.wait(60)
+            os.kill(victim.pid, signal.SIGKILL)
+            victim.join()
+
+        in_threads([survive, kill])
+        first, second = runner.close_round()
+        port.close()
+    assert first.failure and "client 0 disconnected in exchange GENERATE of iteration 2" in first.failure
+    assert (second.iterations, second.failure) == (5, None)
+    assert any(first.failure in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("mebibytes", [3.9, 4.1, 64])
+def test_frames_of_any_size_below_the_limit_pass(mebibytes: float) -> None:
+    """gRPC's own limit is 4 MiB; ours is larger."""
+    size = int(mebibytes * 2**20)
+
+    class Echo:
+        settings = None
+
+        def join(self, token: str):
+            return self
+
+        connection = 0
+
+        def exchange_frame(self, sent: Frame) -> Frame:
+            return sent
+
+        def leave(self, reason: str) -> None: ...
+
+        def disconnected(self, connection: int) -> None: ...
+
+    server = RunnerServer(Echo(), "127.0.0.1:0")  # type: ignore[arg-type]
+    channel = GrpcChannel(f"127.0.0.1:{server.port}", "t", dial_timeout=10, round_timeout=60)
+    sent = Frame(FrameKey(1, 0, Exchange.GENERATE), {"fake": torch.rand(size // 4)})
+    try:
+        assert torch.equal(channel.exchange(sent).tensors["fake"], sent.tensors["fake"])
+    finally:
+        channel.close()
+        server.close()
+
+
+def test_a_port_in_use_is_named() -> None:
+    with running(segments()) as runner:
+        server = RunnerServer(runner, "127.0.0.1:0")
+        with pytest.raises(UserError, match=f'runner-bind="127.0.0.1:{server.port}".*in use'):
+            RunnerServer(runner, f"127.0.0.1:{server.port}")
+        server.close()
+
+
+def test_nobody_answers() -> None:
+    channel = GrpcChannel("127.0.0.1:9", "t", dial_timeout=0.5, round_timeout=60)
+    with pytest.raises(SessionError, match=r"cannot reach the runner at 127\.0\.0\.1:9 within"):
+        channel.exchange(frame(Exchange.GENERATE))
+    channel.close()
+
+
+def test_client_and_server_never_share_a_tensor() -> None:
+    """What the client gets is its own: writing to it changes nothing on the server."""
+    with running(segments()) as runner:
+        runner.open_round(1, plans([CUT], 1))
+        channel = LocalChannel(runner, "0")
+        first = channel.exchange(frame(Exchange.GENERATE))
+        before = first.tensors["fake"].clone()
+        first.tensors["fake"].zero_()
+        again = channel.exchange(frame(Exchange.GENERATE))
+        assert torch.equal(again.tensors["fake"], before)
