@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _train(options: argparse.Namespace) -> None:
     from simulations.engine import Engine
 
-    cpu.tune_process()
+    cpu.keep_freed_memory()
     set_up_logging()
     config = RunConfig.from_mapping(read_settings(options.config, options.settings))
     engine = Engine(config, os.getcwd())

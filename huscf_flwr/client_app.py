@@ -16,4 +16,4 @@ def client_fn(context: Context) -> Client:
 
 
 app = ClientApp(client_fn=client_fn)
-cpu.tune_process()
+cpu.keep_freed_memory()

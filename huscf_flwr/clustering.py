@@ -42,10 +42,9 @@ def cluster(activations: Array, k: int | None, seed: int) -> Array:
             raise ValueError(f"{k} clusters of {len(features)} clients")
         return _ordered(_k_means(features, k, seed))
     best, best_score = np.zeros(len(features), dtype=int), CONVINCING
-    for candidate in range(2, min(MAX_CLUSTERS, len(features) - 1) + 1):
+    distinct = len(np.unique(features, axis=0))
+    for candidate in range(2, min(MAX_CLUSTERS, distinct, len(features) - 1) + 1):
         labels = _k_means(features, candidate, seed)
-        if len(np.unique(labels)) < candidate:
-            break  # fewer distinct activations than clusters
         score = silhouette_score(features, labels)
         if score > best_score:
             best, best_score = labels, score

@@ -5,6 +5,7 @@ block of either list is called with `(input, labels)`, every other block with th
 before. Nothing outside this module knows how many blocks there are or what is inside them.
 """
 
+import functools
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -159,6 +160,7 @@ class NetShapes:
     latent_size: int
 
 
+@functools.lru_cache(maxsize=32)
 def net_shapes(spec: NetSpec) -> NetShapes:
     """Output shapes of all blocks, from a pass over meta tensors: nothing is computed."""
     batch = 2

@@ -41,4 +41,4 @@ def server_fn(context: Context) -> ServerAppComponents:
 
 logging.getLogger("flwr").addFilter(_OneLine())
 app = ServerApp(server_fn=server_fn)
-cpu.tune_process()
+cpu.keep_freed_memory()

@@ -37,6 +37,7 @@ from huscf_flwr.records import ClientInfo, ClientRound, Progress, RoundRecord
 from huscf_flwr.reporting import RunReport
 
 log = logging.getLogger("huscf_flwr.strategy")
+_MEET_AT_A_TIME = 64
 
 
 @dataclass(frozen=True)
@@ -311,7 +312,7 @@ class GANStrategy(Strategy):
             return -1
         ins = GetPropertiesIns({"base-dir": self.base_dir})
         timeout = self.config.start_timeout
-        with ThreadPoolExecutor(len(new)) as pool:
+        with ThreadPoolExecutor(min(len(new), _MEET_AT_A_TIME)) as pool:
             answers = list(
                 pool.map(lambda cid: proxies[cid].get_properties(ins, timeout, 0).properties, new)
             )

@@ -27,7 +27,7 @@ from huscf_flwr.split.client import SplitTrainer
 from huscf_flwr.split.runner import Runner, RunnerSettings, SessionPlan
 from huscf_flwr.split.segments import Segments
 
-cpu.tune_process()
+cpu.keep_freed_memory()
 
 SPEC = NetSpec(image_size=16, channels=1, num_classes=3, width=2)
 SHAPES: NetShapes = net_shapes(SPEC)

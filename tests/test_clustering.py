@@ -1,0 +1,129 @@
+"""Clusters, weights, averages and scores against numbers computed by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from huscf_flwr.aggregation import aggregate, weighted_average
+from huscf_flwr.clustering import (
+    cluster,
+    divergences,
+    grouped,
+    position_distributions,
+    weights,
+)
+from huscf_flwr.evaluation import cluster_recovery, image_score
+
+
+def test_positions_are_a_softmax_per_channel() -> None:
+    activation = np.array([[[0.0, math.log(3)]], [[5.0, 5.0]]])  # (2 channels, 1, 2)
+    assert position_distributions(activation) == pytest.approx(
+        np.array([[0.25, 0.75], [0.5, 0.5]])
+    )
+
+
+def test_divergence_of_two_clients() -> None:
+    """P_0 = (1/4, 3/4), P_1 = (1/2, 1/2); each one's Q is the other's P."""
+    activations = np.array([[[[0.0, math.log(3)]]], [[[1.0, 1.0]]]])
+    first = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
+    second = 0.25 * math.log(0.25 / 0.5) + 0.75 * math.log(0.75 / 0.5)
+    assert divergences(activations) == pytest.approx([first, second], rel=1e-6)
+
+
+def test_divergence_is_to_the_mean_of_the_others() -> None:
+    """The odd one out of three diverges most; channels are averaged; alone it is zero."""
+    same, odd = [[0.0, 0.0]], [[0.0, math.log(3)]]
+    klds = divergences(np.array([[same, same], [same, same], [odd, same]]))
+    q_of_same = (0.5 + 0.25) / 2
+    expected_same = (
+        q_of_same * math.log(q_of_same / 0.5) + (1 - q_of_same) * math.log((1 - q_of_same) / 0.5)
+    ) / 2
+    expected_odd = (0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)) / 2
+    assert klds == pytest.approx([expected_same, expected_same, expected_odd], rel=1e-6)
+    assert divergences(np.array([[odd]])).tolist() == [0.0]
+
+
+def test_weights_fall_with_divergence() -> None:
+    found = weights(np.array([100.0, 300.0]), np.array([0.0, math.log(3)]), beta=1.0)
+    assert found == pytest.approx([0.5, 0.5])
+    by_size = weights(np.array([100.0, 300.0]), np.array([0.0, 9.0]), beta=0.0)
+    assert by_size == pytest.approx([0.25, 0.75])
+    far = weights(np.array([1.0, 1.0]), np.array([1000.0, 1000.0]), beta=150.0)
+    assert far == pytest.approx([0.5, 0.5])
+
+
+def _groups(centres: int, spread: float) -> np.ndarray:
+    random = np.random.default_rng(0)
+    means = random.standard_normal((centres, 1, 4, 2, 2))
+    noise = random.standard_normal((centres, 4, 4, 2, 2))
+    return (means + spread * noise).reshape(-1, 4, 2, 2)
+
+
+@pytest.mark.parametrize("centres", [2, 3])
+def test_auto_finds_the_groups(centres: int) -> None:
+    found = cluster(_groups(centres, 0.1), None, seed=0)
+    assert found.tolist() == [k for k in range(centres) for _ in range(4)]
+
+
+def test_auto_believes_no_split_of_one_group() -> None:
+    assert cluster(_groups(1, 1.0), None, seed=0).tolist() == [0] * 4
+    assert cluster(np.zeros((5, 2, 2, 2)), None, seed=0).tolist() == [0] * 5
+    assert cluster(np.ones((1, 2, 2, 2)), None, seed=0).tolist() == [0]
+
+
+def test_a_given_number_of_clusters() -> None:
+    assert cluster(_groups(2, 0.1), 2, seed=0).tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    with pytest.raises(ValueError, match="9 clusters of 8 clients"):
+        cluster(_groups(2, 0.1), 9, seed=0)
+
+
+def test_averages_keep_integers_whole() -> None:
+    one = {"w": torch.tensor([1.0, 2.0]), "num_batches_tracked": torch.tensor(3)}
+    two = {"w": torch.tensor([5.0, 6.0]), "num_batches_tracked": torch.tensor(7)}
+    found = weighted_average([one, two], [0.25, 0.75])
+    assert found["w"].tolist() == [4.0, 5.0]
+    assert (found["num_batches_tracked"].item(), found["num_batches_tracked"].dtype) == (
+        7,
+        torch.int64,
+    )
+
+
+def test_blocks_average_over_versions() -> None:
+    """Three blocks; client 0 holds a and b, client 1 only a, client 2 (another cluster) only a."""
+
+    def state(**values: float) -> dict[str, torch.Tensor]:
+        return {name: torch.tensor(value) for name, value in values.items()}
+
+    server = state(b=10.0, c=100.0)
+    clients = {0: state(a=1.0, b=20.0), 1: state(a=3.0), 2: state(a=7.0)}
+    inside = {0: 0.5, 1: 0.5, 2: 1.0}
+    overall = {0: 0.2, 1: 0.3, 2: 0.5}
+    new_server, models = aggregate(server, clients, {0: [0, 1], 1: [2]}, inside, overall)
+    assert new_server["b"].item() == pytest.approx(0.2 * 20 + 0.8 * 10)
+    assert new_server["c"].item() == pytest.approx(100)
+    assert models[0]["a"].item() == pytest.approx(2)
+    assert models[0]["b"].item() == pytest.approx(15)  # the cluster's own average of both versions
+    assert models[1]["a"].item() == pytest.approx(7)
+    assert models[1]["b"].item() == pytest.approx(12)  # nobody in it holds b: the server's new one
+    assert models[0].keys() == models[1].keys() == {"a", "b", "c"}
+
+
+def test_groups_are_sorted() -> None:
+    assert grouped({4: 1, 0: 0, 2: 1}) == {0: [0], 1: [2, 4]}
+
+
+def test_image_score() -> None:
+    sure = torch.eye(4).repeat(5, 1)
+    assert image_score(sure) == pytest.approx(4.0, rel=1e-6)
+    assert image_score(torch.full((20, 4), 0.25)) == pytest.approx(1.0)
+    assert image_score(torch.eye(4)[:1].repeat(20, 1)) == pytest.approx(1.0)
+    half = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
+    kl = 0.9 * math.log(0.9 / 0.5) + 0.1 * math.log(0.1 / 0.5)
+    assert image_score(half) == pytest.approx(math.exp(kl))
+
+
+def test_cluster_recovery() -> None:
+    assert cluster_recovery(["x", "y", "x", "y"], [3, 1, 3, 1]) == 1.0
+    assert cluster_recovery(["x", "y", "x", "y"], [0, 0, 0, 0]) == 0.0

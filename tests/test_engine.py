@@ -1,0 +1,343 @@
+"""Whole runs in this process: determinism, failures, what leaves a client, and what a run leaves."""
+
+import csv
+import json
+import logging
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import bytes_of, images, write_npz
+from flwr.app import Context, RecordDict
+from flwr.common import FitIns, ndarrays_to_parameters, parameters_to_ndarrays
+from torch import Tensor
+
+import huscf_flwr
+from huscf_flwr.cli import main
+from huscf_flwr.clients import GANClient, SplitGANClient, WholeGANClient, to_arrays
+from huscf_flwr.config import RunConfig
+from huscf_flwr.errors import UserError
+from huscf_flwr.nets import initial_state
+from huscf_flwr.split.frames import Frame
+from huscf_flwr.split.runner import Session
+from simulations.engine import Engine, run
+from strategies import HuSCF
+
+TINY = {
+    "num_clients": 3,
+    "num_classes": 3,
+    "width": 2,
+    "batch_size": 4,
+    "local_epochs": 1,
+    "num_server_rounds": 3,
+    "utility_images": 100,
+    "warmup_rounds": 1,
+    "clusters": "2",
+    "domains": "one.npz,two.npz",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with two domains in it."""
+    write_npz(tmp_path / "one.npz", images(30, seed=1))
+    write_npz(tmp_path / "two.npz", images(30, seed=2))
+    return tmp_path
+
+
+def tiny(**settings: Any) -> RunConfig:
+    return RunConfig(**{**TINY, **settings})
+
+
+def test_two_lockstep_runs_end_in_identical_bytes(folder: Path) -> None:
+    found = []
+    for name in ("first", "second"):
+        made = run(tiny(min_cohort=3, output_dir=name), str(folder))
+        files = sorted(made.glob("*.safetensors")) + sorted(made.glob("samples/*.png"))
+        files += sorted(made.glob("checkpoints/*"))
+        rows = [line.rsplit(",", 1)[0] for line in (made / "metrics.csv").read_text().splitlines()]
+        found.append(([(f.name, f.read_bytes()) for f in files], rows))
+    assert len(found[0][0]) > 4
+    assert found[0] == found[1]
+
+
+def test_another_seed_gives_another_run(folder: Path) -> None:
+    made = [run(tiny(min_cohort=3, seed=s, num_server_rounds=1), str(folder)) for s in (0, 1)]
+    one, two = (f.joinpath("generator-cluster-0.safetensors").read_bytes() for f in made)
+    assert one != two
+
+
+@pytest.mark.parametrize("strategy", ["huscf", "fedgan"])
+def test_two_rounds_of_a_client_are_one_uninterrupted_run(strategy: str, folder: Path) -> None:
+    """With its own parameters given back, the state in `context.state` makes rounds seamless."""
+
+    def final(rounds: int, epochs: int) -> dict[str, bytes]:
+        config = tiny(
+            strategy=strategy, num_clients=1, num_server_rounds=rounds, local_epochs=epochs,
+            clusters="1", domains="one.npz",
+        )  # fmt: skip
+        engine = Engine(config, str(folder))
+        engine.run()
+        return bytes_of(engine.strategy.models[0])
+
+    assert final(2, 3) == final(1, 6)
+
+
+def test_optimiser_state_and_place_in_the_data_live_in_the_context(folder: Path) -> None:
+    config = tiny(strategy="fedgan")
+    context = Context(
+        run_id=0,
+        node_id=1,
+        node_config={"data": str(folder / "one.npz")},
+        state=RecordDict(),
+        run_config=config.as_dict(),
+    )
+    client = WholeGANClient(context)
+    start = to_arrays(initial_state(config.net_spec, 0))
+    client.fit(start, {"client": 0, "round": 1, "iterations": 2})
+    assert context.state["progress"]["iterations"] == 2
+    moments = context.state["optimisers"].to_torch_state_dict()
+    assert moments["gen.0.embedding.weight/step"].item() == 2
+
+
+def test_a_run_leaves_what_it_should(folder: Path) -> None:
+    made = run(tiny(name="small"), str(folder))
+    assert made.parent == folder / "runs" and made.name.endswith("-small")
+    assert (folder / "runs" / "latest").resolve() == made
+    config = tomllib.loads((made / "config.toml").read_text())
+    assert config["width"] == 2 and config["versions"]["torch"] == torch.__version__.split("+")[0]
+
+    with (made / "metrics.csv").open() as file:
+        metrics = list(csv.DictReader(file))
+    assert [row["round"] for row in metrics[:2]] == ["1", "1"]  # two domains, one cluster
+    assert {row["domain"] for row in metrics} == {"one", "two"}
+    assert float(metrics[-1]["image_score"]) >= 1 and float(metrics[-1]["seconds"]) > 0
+    with (made / "clusters.csv").open() as file:
+        clusters = list(csv.DictReader(file))
+    assert len(clusters) == 9
+    last = [row for row in clusters if row["round"] == "3"]
+    for name in {row["cluster"] for row in last}:
+        inside = [float(row["weight"]) for row in last if row["cluster"] == name]
+        assert sum(inside) == pytest.approx(1, abs=1e-4)
+    assert [row["domain"] for row in last] == ["one", "two", "one"]
+
+    summary = json.loads((made / "summary.json").read_text())
+    assert summary["rounds"] == 3 and summary["clients"] == 3 and summary["clusters"] == 2
+    assert -1 <= summary["adjusted_rand_index"] <= 1
+    assert set(summary["domains"]) == {"one", "two"}
+    assert 0 <= summary["domains"]["one"]["utility"]["accuracy"] <= 1
+    assert summary["iterations_per_second"] > 0 and summary["bytes_per_client_iteration"] > 0
+    assert len(list((made / "samples").glob("round-00[123]-cluster-0.png"))) == 3
+    with pytest.raises(UserError, match="holds a run already"):
+        run(tiny(output_dir=str(made)), str(folder))
+
+
+def test_a_trained_generator_loads_and_samples(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = run(tiny(num_server_rounds=1), str(folder))
+    file = made / "generator-cluster-0.safetensors"
+    generator = huscf_flwr.load_generator(file)
+    some, labels = generator.sample(7, seed=3)
+    assert torch.equal(some, generator.sample(7, seed=3)[0])
+    assert not torch.equal(some, generator.sample(7)[0])
+    assert labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
+
+    out = folder / "x.npz"
+    assert main(["generate", str(file), "-n", "5", "--label", "2", "--out", str(out)]) == 0
+    with np.load(out) as arrays:
+        assert arrays["images"].shape == (5, 16, 16) and arrays["images"].dtype == np.uint8
+        assert arrays["labels"].tolist() == [2] * 5
+    assert main(["generate", str(file), "-n", "9", "--out", str(folder / "x.png")]) == 0
+    assert (folder / "x.png").read_bytes().startswith(b"\x89PNG")
+    for arguments, message in (
+        (["--label", "3", "--out", str(out)], "label 3: this generator knows 0 to 2"),
+        (["--out", "x.gif"], "must end in .png or .npz"),
+        (["-n", "0", "--out", str(out)], "cannot generate 0 images"),
+    ):
+        assert main(["generate", str(file), *arguments]) == 1
+        assert message in capsys.readouterr().err
+    assert main(["generate", str(folder / "one.npz"), "--out", str(out)]) == 1
+    assert "cannot be read as a generator" in capsys.readouterr().err
+
+
+class Recorder:
+    """Keeps every tensor that passes a session, either way, and every image and label at home."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.frames: list[Frame] = []
+        self.private: list[Tensor] = []
+        exchange = Session.exchange_frame
+
+        def recorded(session: Session, frame: Frame) -> Frame:
+            answer = exchange(session, frame)
+            self.frames += [frame, answer]
+            return answer
+
+        monkeypatch.setattr(Session, "exchange_frame", recorded)
+        from huscf_flwr.split import client as module
+
+        run_blocks = module._run
+
+        def watched(blocks: list[torch.nn.Module], *inputs: Tensor) -> Tensor:
+            out = run_blocks(blocks, *inputs)
+            seen = [value for value in (*inputs, out) if value.shape[1:] == (1, 16, 16)]
+            self.private += [value.detach().clone() for value in seen]
+            if len(inputs) == 2:
+                self.private.append(inputs[1].clone())
+            return out
+
+        monkeypatch.setattr(module, "_run", watched)
+
+
+def test_no_image_and_no_label_leaves_a_client(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(monkeypatch)
+    run(tiny(num_server_rounds=2), str(folder))
+    labels = [value for value in recorder.private if value.dtype == torch.int64]
+    pictures = [value for value in recorder.private if value.is_floating_point()]
+    assert len(recorder.frames) > 100 and len(labels) > 50 and len(pictures) > 50
+    forbidden = {picture.numpy().tobytes() for image in pictures for picture in image}
+    for frame in recorder.frames:
+        assert frame.tensors.keys() <= {"fake", "real"}
+        for value in frame.tensors.values():
+            assert value.dtype == torch.float32  # labels are integers
+            assert value.shape[0] == 4 and value.shape[1:] != (1, 16, 16)
+            assert value.shape[1:].numel() > 1  # one number a sample could be its label
+            for row in value.detach():
+                assert row.contiguous().numpy().tobytes() not in forbidden
+
+
+class Failing(SplitGANClient):
+    """Client 1 misbehaves from round 2 on, as the class attribute says."""
+
+    how: Callable[["Failing", list[np.ndarray]], list[np.ndarray]]
+
+    def fit(self, parameters: list[np.ndarray], config: dict[str, Any]) -> Any:
+        if config["client"] == 1 and config["round"] >= 2:
+            parameters = type(self).how(self, parameters)
+        found, size, metrics = super().fit(parameters, config)
+        if config["client"] == 1 and config["round"] >= 2:
+            found = type(self).how(self, found)
+        return found, size, metrics
+
+
+def _raise(client: GANClient, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    raise OSError("the disk is full")
+
+
+def _spoil(value: float) -> Callable[[GANClient, list[np.ndarray]], list[np.ndarray]]:
+    def spoil(client: GANClient, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        return [np.full_like(a, value) if a.dtype == np.float32 else a for a in arrays]
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [(_raise, "the disk is full"), (_spoil(np.nan), "NaN or infinite")],
+)
+def test_a_client_that_fails_is_left_out_and_named(
+    how: Any, message: str, folder: Path, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(Failing, "how", how, raising=False)
+    engine = Engine(tiny(), str(folder))
+    strategy = engine.strategy
+    assert isinstance(strategy, HuSCF)
+    monkeypatch.setattr("strategies.huscf.SplitGANClient", Failing)
+    with caplog.at_level(logging.WARNING, logger="huscf_flwr"):
+        engine.run()
+    rows = list(csv.DictReader((engine.report.folder / "clusters.csv").open()))
+    members = {r: [row["client"] for row in rows if row["round"] == r] for r in "123"}
+    assert members == {"1": ["0", "1", "2"], "2": ["0", "2"], "3": ["0", "2"]}
+    assert any(message in line and "client" in line for line in caplog.messages)
+    for model in strategy.models.values():
+        assert all(torch.isfinite(value).all() for value in model.values())
+
+
+def test_returned_parameters_are_checked_at_the_door(folder: Path) -> None:
+    strategy = Engine(tiny(strategy="fedgan", num_clients=1), str(folder)).strategy
+    from huscf_flwr.records import ClientInfo
+
+    info = ClientInfo(0, 10, "one", None)
+    good = to_arrays(strategy.models[0])
+    assert strategy._checked(info, good).keys() == strategy.models[0].keys()
+    for spoil, message in (
+        (lambda a: a[:-1], "arrays where"),
+        (lambda a: [a[0][:-1], *a[1:]], r"due"),
+        (lambda a: [np.full_like(a[0], np.inf), *a[1:]], "NaN or infinite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            strategy._checked(info, spoil([array.copy() for array in good]))
+
+
+def test_a_round_that_nobody_finishes_ends_the_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: GANClient, parameters: Any, config: Any) -> Any:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(SplitGANClient, "fit", fail)
+    with pytest.raises(UserError, match=r"round 1: no client finished it"):
+        run(tiny(), str(folder))
+
+
+def test_own_steps_replace_the_strategys(folder: Path) -> None:
+    """Clustering by argument, weighing by overriding one method."""
+
+    class Even(HuSCF):
+        def weigh(self, server_round, updates):  # noqa: ANN001, ANN202
+            numbers = [update.info.number for update in updates]
+            return dict.fromkeys(numbers, 1 / len(numbers)), {}
+
+    from huscf_flwr.reporting import RunReport
+    from simulations.engine import InProcessClient
+    from strategies.server import GANServer
+
+    config = tiny(num_server_rounds=2)
+    report = RunReport(config, str(folder))
+    strategy = Even(
+        config, report, str(folder), serve=False, clustering=lambda a, k, seed: np.array([0, 1, 2])
+    )
+    server = GANServer(strategy, max_workers=3)
+    for k in range(3):
+        context = Context(
+            run_id=0,
+            node_id=k,
+            node_config={"partition-id": k, "num-partitions": 3},
+            state=RecordDict(),
+            run_config=config.as_dict(),
+        )
+        server.client_manager().register(InProcessClient(context, strategy.local_client))
+    server.fit(2, 600)
+    rows = list(csv.DictReader((report.folder / "clusters.csv").open()))
+    assert [(row["cluster"], row["weight"]) for row in rows] == [
+        *[("0", "0.333333")] * 3,
+        *[(str(k), "1") for k in range(3)],
+    ]
+
+
+def test_a_clients_message_has_its_own_blocks_only(folder: Path) -> None:
+    """Parameters travel as plain arrays: the heads and tails, and nothing of the server's."""
+    engine = Engine(tiny(num_clients=1, clusters="1", domains="one.npz", cuts="1-2-2-1",
+                         num_server_rounds=1), str(folder))  # fmt: skip
+    sent: list[FitIns] = []
+    proxy = next(iter(engine._server.client_manager().all().values()))
+    fit = proxy.fit
+    proxy.fit = lambda ins, timeout, group_id: sent.append(ins) or fit(ins, timeout, group_id)
+    engine.run()
+    model = engine.strategy.models[0]
+    held = [
+        name for name in sorted(model)
+        if tuple(name.split(".")[:2]) in {("gen", "0"), ("gen", "3"), ("gen", "4"),
+                                          ("disc", "0"), ("disc", "1"), ("disc", "4")}
+    ]  # fmt: skip
+    shapes = [array.shape for array in parameters_to_ndarrays(sent[0].parameters)]
+    assert shapes == [tuple(model[name].shape) for name in held]
+    assert ndarrays_to_parameters([]).tensor_type == "numpy.ndarray"
