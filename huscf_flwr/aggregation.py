@@ -20,9 +20,7 @@ def weighted_average(states: Sequence[State], weights: Sequence[float]) -> State
     """
     if len(states) == 1:
         return dict(states[0])
-    return {
-        name: _average([state[name] for state in states], weights) for name in states[0]
-    }
+    return {name: _average([state[name] for state in states], weights) for name in states[0]}
 
 
 def _average(values: list[Tensor], weights: Sequence[float]) -> Tensor:

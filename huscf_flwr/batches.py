@@ -1,5 +1,6 @@
 """Labelled images of one client, and the endless, repeatable stream of batches drawn from them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -93,6 +94,10 @@ class BatchStream:
             torch.from_numpy(latent),
             self._data.labels[torch.from_numpy(drawn)],
         )
+
+    def starting_at(self, index: int) -> Callable[[int], Batch]:
+        """Numbers the batches anew: 0 is this stream's batch `index`."""
+        return lambda i: self[index + i]
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
         if epoch != self._epoch:

@@ -6,6 +6,7 @@ SuperLink's own folder is that of the call that started it.
 """
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -32,7 +33,7 @@ def calling_folder() -> str:
 
 def _is_flwr_run(command: list[str]) -> bool:
     words = [Path(word).name for word in command]
-    return any(pair == ("flwr", "run") for pair in zip(words, words[1:], strict=False))
+    return any(pair == ("flwr", "run") for pair in pairwise(words))
 
 
 def _superlinks(process: psutil.Process) -> list[psutil.Process]:

@@ -119,9 +119,7 @@ class GANClient(NumPyClient, ABC):
             return {**place, "error": str(error)}
         return {**place, "size": len(data.train), "domain": data.domain}
 
-    def fit(
-        self, parameters: NDArrays, config: Config
-    ) -> tuple[NDArrays, int, dict[str, Scalar]]:
+    def fit(self, parameters: NDArrays, config: Config) -> tuple[NDArrays, int, dict[str, Scalar]]:
         """Train for one round.
 
         Parameters
@@ -145,7 +143,7 @@ class GANClient(NumPyClient, ABC):
             )
             start = self._iterations_before()
             nets, losses = self.train_round(
-                from_arrays(names, parameters), config, lambda i: stream[start + i]
+                from_arrays(names, parameters), config, stream.starting_at(start)
             )
         except Exception as error:
             raise RuntimeError(f"client {client}: {type(error).__name__}: {error}") from error

@@ -69,8 +69,9 @@ def divergences(activations: Array) -> Array:
         return np.zeros(1)
     p = np.stack([position_distributions(activation) for activation in activations])
     q = (p.sum(axis=0) - p) / (len(p) - 1)
-    kld: Array = (q * np.log((q + EPSILON) / (p + EPSILON))).sum(axis=2).mean(axis=1)
-    return np.maximum(kld, 0.0)
+    kld = (q * np.log((q + EPSILON) / (p + EPSILON))).sum(axis=2).mean(axis=1)
+    result: Array = np.maximum(kld, 0.0)
+    return result
 
 
 def weights(sizes: Array, klds: Array, beta: float) -> Array:

@@ -132,7 +132,8 @@ class RunConfig:
         for name in values:
             if name not in known:
                 raise UserError(f'unknown key "{name}": known are {", ".join(sorted(known))}')
-        return cls(**{known[name].name: _typed(known[name], v) for name, v in values.items()})
+        typed: dict[str, Any] = {known[k].name: _typed(known[k], v) for k, v in values.items()}
+        return cls(**typed)
 
 
 def read_settings(path: str | None, pairs: Iterable[str]) -> dict[str, Any]:
@@ -165,10 +166,10 @@ def _name(field_name: str) -> str:
 
 
 def _typed(key: Field[Any], value: Any) -> Value:
-    wanted = type(key.default)
+    wanted: type[Value] = type(key.default)  # type: ignore[assignment]
     if isinstance(value, _Typed) and wanted is not str:
         try:
-            return wanted(value)  # type: ignore[no-any-return]
+            return wanted(value)
         except ValueError:
             pass
     if wanted is float and type(value) is int:
@@ -180,7 +181,8 @@ def _typed(key: Field[Any], value: Any) -> Value:
     if type(value) is not wanted:
         kinds = {int: "a whole number", float: "a number", str: "text"}
         raise UserError(f"{_name(key.name)}={value!r}: must be {kinds[wanted]}")
-    return value
+    checked: Value = value
+    return checked
 
 
 def _check(key: Field[Any], value: Any) -> None:

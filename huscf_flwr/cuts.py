@@ -55,7 +55,7 @@ class Cut:
         """Raise `UserError` unless each end has a block and the middle ones are the server's."""
         ends = zip(fields(self), astuple(self), _limits(shapes), strict=True)
         for field, value, limit in ends:
-            net, end = field.name.split("_")
+            net = field.name.split("_")[0]
             blocks = len(shapes.gen if net == GEN else shapes.disc)
             name = "generator" if net == GEN else "discriminator"
             if not 1 <= value <= limit:

@@ -77,7 +77,7 @@ def train_classifier(
 
 
 def image_score(probabilities: Tensor) -> float:
-    """exp of the mean KL(p(y|x) || p(y)): 1 for blurs or a single class, up to the classes' number.
+    """exp of the mean KL(p(y|x) || p(y)): 1 for blurs or one class, at most the number of classes.
 
     Parameters
     ----------

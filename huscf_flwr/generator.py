@@ -99,7 +99,7 @@ def load_generator(path: str | Path) -> Generator:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(f"{path}: cannot be read as a generator: {error}") from None
     if header.get("format") != _FORMAT:

@@ -79,6 +79,8 @@ class RoundRecord:
         """The cluster in which most clients of each true domain are."""
         groups = self.by_domain_and_cluster()
         return {
-            domain: max((c for d, c in groups if d == domain), key=lambda c: len(groups[domain, c]))
+            domain: max(
+                (c for d, c in groups if d == domain), key=lambda c: len(groups[domain, c])
+            )
             for domain in sorted({d for d, _ in groups if d})
         }

@@ -68,7 +68,9 @@ class RunReport:
         due = final or record.round % self._config.evaluate_every == 0
         scores = {}
         for (domain, cluster), members in record.by_domain_and_cluster().items():
-            score = self._scorer.image_score(generators[cluster], domain) if due and domain else None
+            score = (
+                self._scorer.image_score(generators[cluster], domain) if due and domain else None
+            )
             scores[domain, cluster] = score
             losses = np.mean([[m.generator_loss, m.discriminator_loss] for m in members], axis=0)
             row = (record.round, domain, cluster, score, *losses)
@@ -92,7 +94,7 @@ class RunReport:
         record, generators = self._last, self._generators(self._last)
         for cluster, generator in generators.items():
             generator.save(self.folder / f"generator-cluster-{cluster}.safetensors")
-        domains = {}
+        domains: dict[str, Any] = {}
         for domain, cluster in record.main_clusters().items():
             log.info("scoring: utility of the generated %s", domain)
             domains[domain] = {
@@ -168,7 +170,7 @@ def save_grid(generator: Generator, path: Path, rows: int = _GRID_ROWS) -> None:
 
 
 def save_images(images: Tensor, path: Path, columns: int) -> None:
-    """Images (n, C, H, W) in [-1, 1] side by side as a PNG, enlarged until a person can see them."""
+    """Images (n, C, H, W) in [-1, 1] side by side as a PNG, enlarged to be seen."""
     from PIL import Image
     from torchvision.utils import make_grid
 

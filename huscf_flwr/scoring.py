@@ -34,9 +34,7 @@ class Scorer:
         count, seed = self._config.utility_images, self._config.seed
         return {
             "accuracy": utility(generator, self._held_out(domain), count=count, seed=seed),
-            "accuracy_trained_on_real": accuracy(
-                self._classifier(domain), self._held_out(domain)
-            ),
+            "accuracy_trained_on_real": accuracy(self._classifier(domain), self._held_out(domain)),
         }
 
     def _classifier(self, name: str) -> Classifier:

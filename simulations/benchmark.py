@@ -61,8 +61,8 @@ def plain() -> float:
     started = time.monotonic()
     for round_ in range(ROUNDS):
         for trainer, stream in work:
-            begin = round_ * iterations
-            trainer.train(iterations=iterations, batches=lambda i, s=stream, b=begin: s[b + i])
+            batches = stream.starting_at(round_ * iterations)
+            trainer.train(iterations=iterations, batches=batches)
     return ROUNDS * CLIENTS * iterations / (time.monotonic() - started)
 
 
@@ -122,7 +122,9 @@ def _compare_memory() -> None:
 
 def main() -> None:
     """See the module's text."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--memory", action="store_true", help="compare memory, not speed")
     parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -187,7 +187,7 @@ class GANStrategy(Strategy):
     def configure_fit(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, FitIns]]:
-        """Instructions for every client: its blocks of its cluster's net, and the round's facts."""
+        """Instructions for every client: its blocks of its cluster's net, and the round."""
         self._meet(client_manager)
         infos = self._present(client_manager)
         proxies = client_manager.all()

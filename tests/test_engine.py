@@ -1,4 +1,4 @@
-"""Whole runs in this process: determinism, failures, what leaves a client, and what a run leaves."""
+"""Whole runs in this process: determinism, failures, what leaves a client, what a run leaves."""
 
 import csv
 import json
@@ -292,7 +292,7 @@ def test_own_steps_replace_the_strategys(folder: Path) -> None:
     """Clustering by argument, weighing by overriding one method."""
 
     class Even(HuSCF):
-        def weigh(self, server_round, updates):  # noqa: ANN001, ANN202
+        def weigh(self, server_round, updates):
             numbers = [update.info.number for update in updates]
             return dict.fromkeys(numbers, 1 / len(numbers)), {}
 

@@ -100,7 +100,9 @@ def test_resizing_keeps_grey_levels(tmp_path: Path) -> None:
     assert found.unique().tolist() == [200]
 
 
-@pytest.mark.parametrize(("name", "train", "test"), [("digits", 1438, 359), ("letters", 1600, 400)])
+@pytest.mark.parametrize(
+    ("name", "train", "test"), [("digits", 1438, 359), ("letters", 1600, 400)]
+)
 def test_built_in_domains(name: str, train: int, test: int) -> None:
     domain = load_domain(name, GREY)
     assert (len(domain.train), len(domain.test)) == (train, test)
@@ -118,7 +120,7 @@ def test_clients_share_their_domain_without_overlap(tmp_path: Path) -> None:
     assert [domain.name for domain, _ in parts] == ["own", "digits"] * 3
     marks = [part.images.view(len(part), -1)[:, 0].tolist() for _, part in parts[::2]]
     assert sorted(len(part) for part in marks) == [6, 7, 7]
-    assert len(set(sum(marks, []))) == 20
+    assert len({mark for part in marks for mark in part}) == 20
 
 
 FORMAT16 = ImageFormat(16, 1, 10)

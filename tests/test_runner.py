@@ -92,9 +92,7 @@ def test_a_lost_answer_is_fetched_over_a_new_connection() -> None:
         with running(server) as runner:
             port = RunnerServer(runner, "127.0.0.1:0")
             runner.open_round(1, plans([CUT], 3))
-            channel = GrpcChannel(
-                f"127.0.0.1:{port.port}", "0", dial_timeout=10, round_timeout=60
-            )
+            channel = GrpcChannel(f"127.0.0.1:{port.port}", "0", dial_timeout=10, round_timeout=60)
             if breaks:
                 _break_after_answers(channel, {4, 11})
             client.train(channel, round_=1, iterations=3, batches=stream(0).__getitem__)
@@ -239,7 +237,7 @@ def test_a_frame_out_of_order_ends_the_session() -> None:
         runner.open_round(1, plans([CUT], 2))
         channel = LocalChannel(runner, "0")
         channel.exchange(frame(Exchange.GENERATE))
-        with pytest.raises(SessionError, match="JUDGE of iteration 0 .* DISCRIMINATE .* was due"):
+        with pytest.raises(SessionError, match=r"JUDGE of iteration 0 .* DISCRIMINATE .* was due"):
             channel.exchange(frame(Exchange.JUDGE))
         with pytest.raises(SessionError, match="client 0 sent"):
             channel.exchange(frame(Exchange.DISCRIMINATE))
@@ -352,7 +350,10 @@ def test_a_killed_process_is_left_out_and_the_round_ends() -> None:
         in_threads([survive, kill])
         first, second = runner.close_round()
         port.close()
-    assert first.failure and "client 0 disconnected in exchange GENERATE of iteration 2" in first.failure
+    assert (
+        first.failure
+        and "client 0 disconnected in exchange GENERATE of iteration 2" in first.failure
+    )
     assert (second.iterations, second.failure) == (5, None)
     assert any(first.failure in warning for warning in warnings)
 

@@ -24,7 +24,7 @@ HELD_OUT = 0.2
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """What a run's images look like: pixels a side, channels (1 or 3), labels below num_classes."""
+    """A run's images: pixels a side, channels (1 or 3), labels below num_classes."""
 
     size: int
     channels: int
@@ -63,7 +63,9 @@ def load_domain(source: str, image_format: ImageFormat) -> Domain:
     data = LabelledImages(_to_format(images, image_format), torch.from_numpy(labels))
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(data)))
     held_out = int(len(data) * HELD_OUT)
-    return Domain(domain_name(source), data.select(order[held_out:]), data.select(order[:held_out]))
+    return Domain(
+        domain_name(source), data.select(order[held_out:]), data.select(order[:held_out])
+    )
 
 
 def domain_name(source: str) -> str:
@@ -83,7 +85,8 @@ def _read(source: str, size: int) -> tuple[np.ndarray, np.ndarray]:
     if source.endswith(".npz"):
         return _read_npz(source)
     raise UserError(
-        f'domains: "{source}" is neither built in ({", ".join(BUILT_IN)}) nor a path to an .npz file'
+        f'domains: "{source}" is neither built in ({", ".join(BUILT_IN)}) nor the path of an '
+        ".npz file"
     )
 
 

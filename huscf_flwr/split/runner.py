@@ -8,7 +8,7 @@ is in `segments`.
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -436,7 +436,7 @@ class Runner:
         self,
         cohort: list[Session],
         exchange: Exchange,
-        answers: dict[int, dict[str, Tensor]],
+        answers: Mapping[int, Mapping[str, Tensor]],
         iteration: Iteration,
     ) -> None:
         with self._changed:
@@ -480,9 +480,9 @@ class Runner:
 
     def _drop_vanished(self, sessions: Iterable[Session]) -> None:
         for session in sessions:
-            if session.gone_at is not None and not session.finished:
-                if time.monotonic() >= session.gone_at + self._grace:
-                    self._fail(session, f"disconnected in {_name(_due(session))}")
+            gone = session.gone_at is not None and not session.finished
+            if gone and self._patience([session]) == 0:
+                self._fail(session, f"disconnected in {_name(_due(session))}")
 
     def _patience(self, sessions: Iterable[Session]) -> float:
         """Seconds until the next of these sessions counts as vanished, or the timeout."""

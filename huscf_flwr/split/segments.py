@@ -144,9 +144,7 @@ class Iteration:
                 fake = self._forward("fake", by_name["fake"])
                 real = self._forward("real", by_name["real"])
                 middle = self._passes["real"].tapped
-                self.activations = {
-                    k: middle[k].mean(dim=0) for k in self._tapped if k in middle
-                }
+                self.activations = {k: middle[k].mean(dim=0) for k in self._tapped if k in middle}
                 return _by_client({"fake": fake, "real": real})
             case Exchange.DISCRIMINATOR_STEP:
                 fake = self._passes.pop("fake").backward(by_name["fake"])
