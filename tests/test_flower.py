@@ -120,13 +120,13 @@ def test_simulation_on_pools_of_one_and_two(home: Path, tmp_path: Path) -> None:
             assert (results / "summary.json").exists(), log
             summary = json.loads((results / "summary.json").read_text())
             assert (summary["rounds"], summary["clients"]) == (2, 6)
-            assert str(results) in log.splitlines()[-1] or str(results) in log
+            assert log.count(str(results)) == 2  # named first and last
             assert (here / "runs" / "latest").resolve() == results
         log = flwr_run(here, f"{SMALL} domains='one.npz' cuts='3-1-1-1'")
         assert "the run failed: cut gen_head=3 takes the middle block from the server" in log
         assert "Traceback" not in log
         log = flwr_run(here, "widht=3")
-        assert "widht" in log
+        assert "Invalid run configuration" in log  # Flower's own check, before ours
 
 
 @pytest.mark.timeout(600)
