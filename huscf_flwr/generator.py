@@ -83,7 +83,7 @@ class Generator(nn.Module):
     def save(self, path: Path) -> None:
         """Write parameters and everything needed to rebuild the net."""
         state = {f"{GEN}.{name}": v.contiguous() for name, v in self.gen.state_dict().items()}
-        header = {"format": _FORMAT, "spec": json.dumps(asdict(self.spec))}
+        header = {_FORMAT: json.dumps(asdict(self.spec))}  # one key: their order is random
         temporary = path.with_suffix(".tmp")
         safetensors.torch.save_file(state, temporary, metadata=header)
         temporary.replace(path)
@@ -102,6 +102,6 @@ def load_generator(path: str | Path) -> Generator:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(f"{path}: cannot be read as a generator: {error}") from None
-    if header.get("format") != _FORMAT:
+    if _FORMAT not in header:
         raise UserError(f"{path}: a safetensors file, but not a generator that a run left")
-    return Generator(NetSpec(**json.loads(header["spec"])), state)
+    return Generator(NetSpec(**json.loads(header[_FORMAT])), state)

@@ -18,6 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from huscf_flwr.batches import to_uint8
+from huscf_flwr.checkpoint import Checkpoint
 from huscf_flwr.config import RunConfig, Value
 from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation import cluster_recovery
@@ -83,6 +84,10 @@ class RunReport:
         shown = {d: s for d, c in main.items() if (s := scores[d, c]) is not None}
         log.info(self._round_line(record, shown))
         return shown
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Save what it takes to go on after this round."""
+        checkpoint.save(self.folder / "checkpoints")
 
     def finish(self, extra: Mapping[str, Any]) -> None:
         """Score the last round's generators, and write them and summary.json.

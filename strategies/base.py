@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,6 +29,7 @@ from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import Strategy
 from torch import Tensor
 
+from huscf_flwr.checkpoint import Checkpoint, newest_checkpoint
 from huscf_flwr.clients import GANClient, from_arrays, to_arrays
 from huscf_flwr.config import RunConfig
 from huscf_flwr.cuts import Cut
@@ -106,6 +108,9 @@ class GANStrategy(Strategy):
         self.shapes = net_shapes(config.net_spec)
         self.models: dict[int, State] = {0: initial_state(config.net_spec, config.seed)}
         self.assignment: dict[int, int] = {}
+        self.rounds_before = 0
+        if config.resume:
+            self.restore(newest_checkpoint(Path(base_dir) / config.resume))
         self.clients: dict[str, ClientInfo] = {}
         self._unusable: set[str] = set()
         self._round_started = 0.0
@@ -126,6 +131,29 @@ class GANStrategy(Strategy):
     @abstractmethod
     def combine(self, server_round: int, updates: list[Update]) -> Combined:
         """Cluster, weigh and average a round's updates, which come in the clients' order."""
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint; clients begin with fresh optimisers.
+
+        Raises
+        ------
+        UserError: it is of another net, or has all the rounds already.
+        """
+        expected = {name: value.shape for name, value in self.models[0].items()}
+        for model in checkpoint.models.values():
+            if {name: value.shape for name, value in model.items()} != expected:
+                raise UserError(f'resume="{self.config.resume}": that run trained another net')
+        if checkpoint.round >= self.config.num_server_rounds:
+            raise UserError(
+                f'resume="{self.config.resume}": that run has {checkpoint.round} rounds; '
+                f"num-server-rounds must be above that to go on"
+            )
+        self.models, self.assignment = checkpoint.models, checkpoint.assignment
+        self.rounds_before = checkpoint.round
+
+    def checkpoint(self, server_round: int) -> Checkpoint:
+        """What it takes to go on after this round."""
+        return Checkpoint(server_round, self.models, self.assignment)
 
     def open_round(
         self, server_round: int, clients: list[ClientInfo], iterations: int
@@ -188,6 +216,7 @@ class GANStrategy(Strategy):
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, FitIns]]:
         """Instructions for every client: its blocks of its cluster's net, and the round."""
+        server_round += self.rounds_before
         self._meet(client_manager)
         infos = self._present(client_manager)
         proxies = client_manager.all()
@@ -225,6 +254,7 @@ class GANStrategy(Strategy):
         ------
         UserError: no client finished the round.
         """
+        server_round += self.rounds_before
         activations, reasons = self.close_round()
         updates, losses = [], {}
         by_number = sorted(results, key=lambda result: self.clients[result[0].cid].number)
@@ -272,9 +302,10 @@ class GANStrategy(Strategy):
     ) -> tuple[float, dict[str, Scalar]] | None:
         """Record the round that was aggregated last, with its scores."""
         record = self._record
-        if record is None or record.round != server_round:
+        if record is None or record.round != server_round + self.rounds_before:
             return None
         scores = self.report.record(record)
+        self.report.checkpoint(self.checkpoint(record.round))
         loss = float(np.mean([client.generator_loss for client in record.clients]))
         return loss, {f"image-score-{domain}": score for domain, score in scores.items()}
 

@@ -11,6 +11,7 @@ from flwr.common import Config
 from torch import Tensor
 
 from huscf_flwr.aggregation import aggregate
+from huscf_flwr.checkpoint import Checkpoint
 from huscf_flwr.clients import GANClient, SplitGANClient, torch_device
 from huscf_flwr.clustering import cluster, divergences, grouped, weights
 from huscf_flwr.config import RunConfig
@@ -22,11 +23,13 @@ from huscf_flwr.reporting import RunReport
 from huscf_flwr.split.channel import LocalChannel
 from huscf_flwr.split.frames import frame_bytes
 from huscf_flwr.split.grpc import MAX_FRAME_BYTES, RunnerServer
-from huscf_flwr.split.runner import Runner, RunnerSettings, SessionPlan
+from huscf_flwr.split.runner import Runner, RunnerSettings
 from huscf_flwr.split.segments import Segments
+from huscf_flwr.split.session import SessionPlan
 from strategies.base import Combined, GANStrategy, Update
 
 log = logging.getLogger("huscf_flwr.strategy")
+_OPTIMISER = "optimiser:"  # names in a checkpoint
 
 Clustering = Callable[[np.ndarray, int | None, int], np.ndarray]
 Weighting = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
@@ -91,6 +94,15 @@ class HuSCF(GANStrategy):
             device=torch_device(config.device),
         )
         segments = Segments(nets, middle(len(self.shapes.disc)), config.learning_rate)
+        if config.resume:
+            segments.load(self._restored)
+            segments.optimisers.load(
+                {
+                    name.removeprefix(_OPTIMISER): value
+                    for name, value in self._restored.items()
+                    if name.startswith(_OPTIMISER)
+                }
+            )
         settings = RunnerSettings(
             batch_size=config.batch_size,
             min_cohort=config.min_cohort,
@@ -201,6 +213,18 @@ class HuSCF(GANStrategy):
             }
             for info in clients
         }
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        super().restore(checkpoint)
+        self._restored = checkpoint.server
+        if not self._restored:
+            raise UserError(f'resume="{self.config.resume}": not a run of this strategy')
+
+    def checkpoint(self, server_round: int) -> Checkpoint:
+        segments = self.runner.segments
+        moments = {f"{_OPTIMISER}{name}": v for name, v in segments.optimisers.state().items()}
+        server = segments.state() | moments
+        return Checkpoint(server_round, self.models, self.assignment, server)
 
     def close_round(self) -> tuple[dict[int, Tensor], dict[int, str]]:
         outcomes = self.runner.close_round()

@@ -21,12 +21,12 @@ class GANServer(Server):
         self._strategy = strategy
 
     def fit(self, num_rounds: int, timeout: float | None) -> tuple[History, float]:
-        """Run all rounds and write the results; the strategy is closed whatever happens."""
+        """Run up to round `num_rounds` and write the results; the strategy is closed for sure."""
         done = threading.Event()
         heart = threading.Thread(target=self._beat, args=(done,), name="heartbeat", daemon=True)
         heart.start()
         try:
-            history = super().fit(num_rounds, timeout)
+            history = super().fit(num_rounds - self._strategy.rounds_before, timeout)
             self._strategy.finish()
             return history
         finally:

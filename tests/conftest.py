@@ -24,8 +24,9 @@ from huscf_flwr.nets import (
 )
 from huscf_flwr.split.channel import Channel, LocalChannel
 from huscf_flwr.split.client import SplitTrainer
-from huscf_flwr.split.runner import Runner, RunnerSettings, SessionPlan
+from huscf_flwr.split.runner import Runner, RunnerSettings
 from huscf_flwr.split.segments import Segments
+from huscf_flwr.split.session import SessionPlan
 
 cpu.keep_freed_memory()
 

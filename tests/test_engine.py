@@ -23,7 +23,7 @@ from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import initial_state
 from huscf_flwr.split.frames import Frame
-from huscf_flwr.split.runner import Session
+from huscf_flwr.split.session import Session
 from simulations.engine import Engine, run
 from strategies import HuSCF
 
@@ -134,6 +134,30 @@ def test_a_run_leaves_what_it_should(folder: Path) -> None:
     assert len(list((made / "samples").glob("round-00[123]-cluster-0.png"))) == 3
     with pytest.raises(UserError, match="holds a run already"):
         run(tiny(output_dir=str(made)), str(folder))
+
+
+@pytest.mark.parametrize("strategy", ["huscf", "fedgan"])
+def test_a_run_goes_on_from_its_checkpoint(strategy: str, folder: Path) -> None:
+    """Nets, clusters and the server's optimisers are those that the first run ended with."""
+    first = Engine(tiny(strategy=strategy, num_server_rounds=2, output_dir="first"), str(folder))
+    first.run()
+    second = Engine(tiny(strategy=strategy, resume="first", output_dir="more"), str(folder))
+    resumed, ended = second.strategy, first.strategy
+    assert resumed.rounds_before == 2 and resumed.assignment == ended.assignment
+    for cluster, model in ended.models.items():
+        assert bytes_of(resumed.models[cluster]) == bytes_of(model)
+    assert set(bytes_of(resumed.checkpoint(2).server).items()) == set(
+        bytes_of(ended.checkpoint(2).server).items()
+    )
+    second.run()
+    rows = list(csv.DictReader((folder / "more" / "metrics.csv").open()))
+    assert {row["round"] for row in rows} == {"3"}
+    with pytest.raises(UserError, match="that run has 2 rounds; num-server-rounds must be above"):
+        Engine(tiny(strategy=strategy, resume="first", num_server_rounds=2), str(folder))
+    with pytest.raises(UserError, match="no checkpoint in it"):
+        Engine(tiny(strategy=strategy, resume="none"), str(folder))
+    with pytest.raises(UserError, match="another net"):
+        Engine(tiny(strategy=strategy, resume="first", width=3), str(folder))
 
 
 def test_a_trained_generator_loads_and_samples(

@@ -43,6 +43,9 @@ class FrameKey(NamedTuple):
     iteration: int
     exchange: Exchange
 
+    def __str__(self) -> str:
+        return f"exchange {self.exchange.name} of iteration {self.iteration} of round {self.round}"
+
 
 @dataclass(frozen=True)
 class Frame:

@@ -16,7 +16,8 @@ import grpc
 from huscf_flwr.errors import UserError
 from huscf_flwr.split.channel import IterationLost, SessionError
 from huscf_flwr.split.frames import Frame, FrameError, decode, encode
-from huscf_flwr.split.runner import RECONNECT_SECONDS, Runner, Session
+from huscf_flwr.split.runner import RECONNECT_SECONDS, Runner
+from huscf_flwr.split.session import Session
 
 MAX_FRAME_BYTES = 256 * 2**20
 """The largest frame either end takes; gRPC refuses larger ones before it allocates memory."""

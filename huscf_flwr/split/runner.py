@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from huscf_flwr.cpu import cores, use_threads
-from huscf_flwr.cuts import Cut
 from huscf_flwr.nets import NetShapes
 from huscf_flwr.records import Progress
 from huscf_flwr.split.channel import IterationLost, SessionError
@@ -25,43 +24,12 @@ from huscf_flwr.split.frames import (
     FrameError,
     FrameKey,
     check_tensors,
-    frame_shapes,
 )
 from huscf_flwr.split.segments import Iteration, Member, Segments
+from huscf_flwr.split.session import Session, SessionOutcome, SessionPlan
 
 RECONNECT_SECONDS = 5.0
 """How long a client whose connection broke may take to dial again, at most."""
-
-
-@dataclass(frozen=True)
-class SessionPlan:
-    """What the runner expects of one client in one round.
-
-    `token` is the secret by which the client proves that it is this one.
-    """
-
-    token: str
-    client: int
-    cut: Cut
-    iterations: int
-
-
-@dataclass(frozen=True)
-class SessionOutcome:
-    """How one client's round went.
-
-    Attributes
-    ----------
-    iterations: how many it completed.
-    activation: mean activation (C, H, W) of the middle block on real data in the last iteration,
-        or None if the client did not complete that one.
-    failure: why the session ended early, or None.
-    """
-
-    client: int
-    iterations: int
-    activation: Tensor | None
-    failure: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,76 +50,6 @@ class RunnerSettings:
     max_batch: int = 512
     straggler_timeout: float = 60.0
     round_timeout: float = 3600.0
-
-
-class Session:
-    """One client's part in one round: what channels call. Its state belongs to the runner."""
-
-    def __init__(self, runner: "Runner", round_: int, plan: SessionPlan) -> None:
-        self._runner = runner
-        self.round = round_
-        self.plan = plan
-        self.frame_shapes = frame_shapes(plan.cut, runner.shapes, runner.settings.batch_size)
-        self.connection = 0
-        self.lagging = False
-        self.failure: str | None = None
-        self.gone_at: float | None = None
-        self.iteration = 0
-        self.exchange = Exchange.GENERATE
-        self.completed = 0
-        self.lost: str = ""
-        self.activation: Tensor | None = None
-        self.pending: Frame | None = None
-        self.pending_at = 0.0
-        self.answer: tuple[FrameKey, Future[Frame]] | None = None
-
-    @property
-    def joined(self) -> bool:
-        """Whether its client has ever connected."""
-        return self.connection > 0
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more is expected from this session."""
-        return self.failure is not None or self.iteration >= self.plan.iterations
-
-    @property
-    def active(self) -> bool:
-        """Whether the next iteration should have this session in it."""
-        return self.joined and not self.finished and not self.lagging
-
-    @property
-    def ready(self) -> bool:
-        """Whether it has sent what an iteration begins with."""
-        return self.pending is not None and self.exchange is Exchange.GENERATE
-
-    def exchange_frame(self, frame: Frame) -> Frame:
-        """Hand in a frame and wait for its answer; a repeated frame gets the same answer.
-
-        Raises
-        ------
-        IterationLost: the iteration went on without this client.
-        SessionError: the session has ended, or this frame ends it.
-        """
-        future = self._runner._submit(self, frame)
-        try:
-            return future.result(timeout=self._runner.settings.round_timeout)
-        except TimeoutError:
-            raise SessionError(
-                f"client {self.plan.client}: no answer to {_name(frame.key)} within "
-                f"round-timeout={self._runner.settings.round_timeout:g} s"
-            ) from None
-
-    def disconnected(self, connection: int) -> None:
-        """A connection broke; the session ends unless the client has dialled again, or soon does.
-
-        `connection` is what `Session.connection` was when it was made.
-        """
-        self._runner._disconnected(self, connection)
-
-    def leave(self, reason: str) -> None:
-        """End the session; harmless when it has finished."""
-        self._runner._leave(self, reason)
 
 
 @dataclass
@@ -285,7 +183,7 @@ class Runner:
             due, _ = session.frame_shapes[frame.key.exchange]
             check_tensors(frame.tensors, due, self._dtype)
         except FrameError as error:
-            problem = f"sent an invalid frame in {_name(frame.key)}: {error}"
+            problem = f"sent an invalid frame in {frame.key}: {error}"
         with self._changed:
             if problem:
                 self._fail(session, problem)
@@ -306,9 +204,8 @@ class Runner:
         if key.round == session.round and key.iteration < session.iteration:
             session.lagging = False
             raise IterationLost(session.lost)
-        due = FrameKey(session.round, session.iteration, session.exchange)
-        if key != due or session.pending is not None or session.finished:
-            self._fail(session, f"sent {_name(key)} where {_name(due)} was due")
+        if key != session.due or session.pending is not None or session.finished:
+            self._fail(session, f"sent {key} where {session.due} was due")
             raise SessionError(session.failure)
 
     def _disconnected(self, session: Session, connection: int) -> None:
@@ -321,7 +218,7 @@ class Runner:
         with self._changed:
             session.answer = None
             if not session.finished:
-                self._fail(session, f"{reason} in {_name(_due(session))}")
+                self._fail(session, f"{reason} in {session.due}")
 
     # The runner's own thread
 
@@ -385,7 +282,7 @@ class Runner:
         for session in late:
             session.lagging = True
             self._warn(
-                f"client {session.plan.client} is late by {timeout} for {_name(_due(session))}: "
+                f"client {session.plan.client} is late by {timeout} for {session.due}: "
                 "the others go on without it"
             )
         if ready < wanted:
@@ -458,7 +355,7 @@ class Runner:
         """Drop a session that is late from this iteration; it may join the next."""
         session.lost = (
             f"client {session.plan.client} was late by "
-            f"straggler-timeout={self.settings.straggler_timeout:g} s for {_name(_due(session))}: "
+            f"straggler-timeout={self.settings.straggler_timeout:g} s for {session.due}: "
             "the others finished the iteration without it"
         )
         self._warn(session.lost)
@@ -482,7 +379,7 @@ class Runner:
         for session in sessions:
             gone = session.gone_at is not None and not session.finished
             if gone and self._patience([session]) == 0:
-                self._fail(session, f"disconnected in {_name(_due(session))}")
+                self._fail(session, f"disconnected in {session.due}")
 
     def _patience(self, sessions: Iterable[Session]) -> float:
         """Seconds until the next of these sessions counts as vanished, or the timeout."""
@@ -493,11 +390,3 @@ class Runner:
     @property
     def _grace(self) -> float:
         return min(RECONNECT_SECONDS, self.settings.straggler_timeout)
-
-
-def _due(session: Session) -> FrameKey:
-    return FrameKey(session.round, session.iteration, session.exchange)
-
-
-def _name(key: FrameKey) -> str:
-    return f"exchange {key.exchange.name} of iteration {key.iteration} of round {key.round}"

@@ -1,0 +1,72 @@
+"""What a strategy needs to go on after a round: saved each round, read by the key `resume`."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+
+from huscf_flwr.errors import UserError
+from huscf_flwr.nets import State
+
+_KEPT = 2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The server's side of a run after a round.
+
+    Attributes
+    ----------
+    round: the last finished round.
+    models: the whole net of each cluster.
+    assignment: cluster of each client.
+    server: the server's blocks and, as `optimiser:<name>`, their optimisers' state; empty where
+        clients train whole nets.
+    """
+
+    round: int
+    models: dict[int, State]
+    assignment: dict[int, int]
+    server: State = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write `round-XXX.safetensors` and remove all but the newest two."""
+        tensors = {f"server:{name}": value for name, value in self.server.items()}
+        for cluster, model in self.models.items():
+            tensors |= {f"model-{cluster}:{name}": value for name, value in model.items()}
+        # Clusters may share the server's blocks; a file holds every tensor apart.
+        tensors = {name: value.clone() for name, value in tensors.items()}
+        facts = {"round": self.round, "assignment": self.assignment}
+        path = folder / f"round-{self.round:03d}.safetensors"
+        temporary = path.with_suffix(".tmp")
+        safetensors.torch.save_file(tensors, temporary, metadata={"facts": json.dumps(facts)})
+        temporary.replace(path)
+        for old in sorted(folder.glob("round-*.safetensors"))[:-_KEPT]:
+            old.unlink()
+
+
+def newest_checkpoint(run_folder: Path) -> Checkpoint:
+    """Read the last checkpoint of a run.
+
+    Raises
+    ------
+    UserError: the folder has none, or it cannot be read.
+    """
+    files = sorted((run_folder / "checkpoints").glob("round-*.safetensors"))
+    if not files:
+        raise UserError(f'resume="{run_folder}": no checkpoint in it')
+    try:
+        with safetensors.safe_open(files[-1], framework="pt") as file:
+            facts = json.loads(file.metadata()["facts"])
+            parts: dict[str, State] = {}
+            for name in file.keys():  # noqa: SIM118
+                part, _, rest = name.partition(":")
+                parts.setdefault(part, {})[rest] = file.get_tensor(name)
+    except (OSError, safetensors.SafetensorError, KeyError, TypeError) as error:
+        raise UserError(f"{files[-1]}: cannot be read as a checkpoint: {error}") from None
+    server = parts.pop("server", {})
+    models = {int(part.removeprefix("model-")): state for part, state in parts.items()}
+    assignment = {int(client): int(cluster) for client, cluster in facts["assignment"].items()}
+    return Checkpoint(int(facts["round"]), models, assignment, server)
