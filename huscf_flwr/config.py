@@ -60,7 +60,7 @@ class RunConfig:
         "nodes' num-partitions, or 2 where they have none",
         at_least=0,
     )
-    num_server_rounds: int = _key(18, "rounds", at_least=1)
+    num_server_rounds: int = _key(16, "rounds", at_least=1)
     local_epochs: int = _key(5, "passes of the largest client over its data per round", at_least=1)
     batch_size: int = _key(64, "images per client and iteration", at_least=2)
     learning_rate: float = _key(2e-4, "of Adam, everywhere", above=0)
@@ -78,7 +78,7 @@ class RunConfig:
     runner_address: str = _key("", "host:port the clients dial; empty: what runner-bind got")
     device: str = _key("auto", "where torch computes", choices=("auto", "cpu", "cuda"))
 
-    evaluate_every: int = _key(6, "rounds between image scores; the last is scored", at_least=1)
+    evaluate_every: int = _key(4, "rounds between image scores; the last is scored", at_least=1)
     utility_images: int = _key(
         10_000, "generated images that the utility classifier is trained on", at_least=100
     )

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 ROUNDS, EPOCHS, CLIENTS = 3, 10, 8
+_FEDERATION = f"num-supernodes={CLIENTS} client-resources-num-cpus=1 init-args-num-cpus=4"
 PROJECT = Path(__file__).resolve().parents[1]
 SETTINGS = {
     "num-server-rounds": ROUNDS,
@@ -75,13 +76,13 @@ def in_process(folder: Path, clients: int = CLIENTS, **settings: object) -> dict
 
 
 def flwr_run(folder: Path) -> dict[str, float]:
-    """The summary of a run of `flwr run` on two Ray workers."""
+    """The summary of a run of `flwr run` on four Ray workers, as `make demo` has them."""
     output = folder / "flwr"
     settings = " ".join(f"{key}={value}" for key, value in SETTINGS.items())
     command = [
         str(Path(sys.executable).with_name("flwr")),
         *("run", str(PROJECT), "local", "--stream"),
-        *("--federation-config", f"num-supernodes={CLIENTS} client-resources-num-cpus=1"),
+        *("--federation-config", _FEDERATION),
         *("--run-config", f"{settings} output-dir='{output}'"),
     ]
     _run(command, folder)
@@ -105,7 +106,7 @@ def _compare_speed() -> None:
     base = float(done.stdout)
     print(f"{'':28}{'client iterations/s':>20}{'of plain':>10}")
     print(f"{'plain PyTorch, unsplit':28}{base:20.1f}{1:10.2f}", flush=True)
-    for label, measure in (("in-process", in_process), ("flwr run, two workers", flwr_run)):
+    for label, measure in (("in-process", in_process), ("flwr run, four workers", flwr_run)):
         with tempfile.TemporaryDirectory() as folder:
             speed = measure(Path(folder))["iterations_per_second"]
         print(f"{label:28}{speed:20.1f}{speed / base:10.2f}", flush=True)
