@@ -4,8 +4,6 @@ A client is made anew for every message; what lasts (optimiser state, place in t
 lives in `context.state`. Images and labels stay in here.
 """
 
-import resource
-import sys
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,6 +18,7 @@ from torch import Tensor
 
 from huscf_flwr.batches import Batch, BatchStream, LabelledImages
 from huscf_flwr.config import RunConfig
+from huscf_flwr.cpu import peak_memory_mb
 from huscf_flwr.cuts import Cut, client_blocks
 from huscf_flwr.data.partition import check_size, client_data, resolve_sources
 from huscf_flwr.data.sources import load_domain
@@ -54,12 +53,6 @@ def torch_device(device: str) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda: torch finds no CUDA device here; use auto or cpu")
     return device
-
-
-def peak_memory_mb() -> float:
-    """The most memory this process has held so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 @dataclass(frozen=True)

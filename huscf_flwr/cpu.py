@@ -1,4 +1,4 @@
-"""How this process uses the processor. Import it before torch, so that its settings count.
+"""How this process uses processor and memory. Import it before torch: its settings count then.
 
 Threads that take turns (clients and runner in one process, or clients and server on one machine)
 lose time in two ways: OpenMP workers spin long after their work is done, on a core that another
@@ -8,6 +8,7 @@ again in the next iteration. On two cores both together cost a quarter of the sp
 
 import ctypes
 import os
+import resource
 import sys
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -41,3 +42,9 @@ def use_threads(count: int) -> None:
 
     torch.set_num_threads(count)
     torch.get_num_threads()
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

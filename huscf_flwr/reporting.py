@@ -20,6 +20,7 @@ from torch import Tensor
 from huscf_flwr.batches import to_uint8
 from huscf_flwr.checkpoint import Checkpoint
 from huscf_flwr.config import RunConfig, Value
+from huscf_flwr.cpu import peak_memory_mb
 from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation import cluster_recovery
 from huscf_flwr.generator import Generator
@@ -119,7 +120,10 @@ class RunReport:
             "clusters": len(record.models),
             "domains": domains,
             "iterations_per_second": round(self._client_iterations / self._fit_seconds, 2),
-            "peak_memory_mb": round(max(c.peak_memory_mb for c in record.clients)),
+            "peak_memory_mb": {
+                "server": round(peak_memory_mb()),
+                "client": round(max(client.peak_memory_mb for client in record.clients)),
+            },
             **extra,
         }
         text = json.dumps(summary, indent=2) + "\n"

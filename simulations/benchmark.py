@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROUNDS, EPOCHS, CLIENTS = 3, 10, 8
 _FEDERATION = f"num-supernodes={CLIENTS} client-resources-num-cpus=1 init-args-num-cpus=4"
@@ -67,7 +68,7 @@ def plain() -> float:
     return ROUNDS * CLIENTS * iterations / (time.monotonic() - started)
 
 
-def in_process(folder: Path, clients: int = CLIENTS, **settings: object) -> dict[str, float]:
+def in_process(folder: Path, clients: int = CLIENTS, **settings: object) -> dict[str, Any]:
     """The summary of a run of `huscf train`."""
     pairs = [f"{k.replace('_', '-')}={v}" for k, v in {**SETTINGS, **settings}.items()]
     command = [sys.executable, "-m", "huscf_flwr.cli", "train", f"num-clients={clients}", *pairs]
@@ -75,7 +76,7 @@ def in_process(folder: Path, clients: int = CLIENTS, **settings: object) -> dict
     return _summary(folder)
 
 
-def flwr_run(folder: Path) -> dict[str, float]:
+def flwr_run(folder: Path) -> dict[str, Any]:
     """The summary of a run of `flwr run` on four Ray workers, as `make demo` has them."""
     output = folder / "flwr"
     settings = " ".join(f"{key}={value}" for key, value in SETTINGS.items())
@@ -96,7 +97,7 @@ def _run(command: list[str], folder: Path) -> None:
         sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
 
 
-def _summary(folder: Path) -> dict[str, float]:
+def _summary(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "runs" / "latest" / "summary.json").read_text())  # type: ignore[no-any-return]
 
 
@@ -118,7 +119,10 @@ def _compare_memory() -> None:
             summary = in_process(
                 Path(folder), clients, num_server_rounds=2, local_epochs=3, evaluate_every=2
             )
-        print(f"{clients:3} in-process clients: peak {summary['peak_memory_mb']} MiB", flush=True)
+        print(
+            f"{clients:3} in-process clients: peak {summary['peak_memory_mb']['server']} MiB",
+            flush=True,
+        )
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from huscf_flwr.checkpoint import Checkpoint
 from huscf_flwr.clients import GANClient, SplitGANClient, torch_device
 from huscf_flwr.clustering import cluster, divergences, grouped, weights
 from huscf_flwr.config import RunConfig
+from huscf_flwr.cpu import cores
 from huscf_flwr.cuts import Cut, client_blocks, middle, read_cuts
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import DISC, GEN, PartialGAN, State
@@ -121,6 +122,13 @@ class HuSCF(GANStrategy):
                 f"the limit of {MAX_FRAME_BYTES / 2**20:.0f} MiB"
             )
         self.runner = Runner(segments, self.shapes, settings, log.warning)
+        log.info(
+            "server segments on %s with %d threads; an iteration batches %d to %d clients",
+            torch_device(config.device),
+            cores(),
+            config.min_cohort,
+            config.max_batch // config.batch_size,
+        )
         self._server: RunnerServer | None = None
         self.address = ""
         if serve:

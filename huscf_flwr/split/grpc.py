@@ -197,7 +197,7 @@ class _Connection:
         self._channel.close()
 
     def abandon(self) -> None:
-        """Close without a word."""
-        self._requests.put(None)
+        """Break off, so that the runner does not take it for a leave."""
         self._answers.cancel()
         self._channel.close()
+        self._requests.put(None)  # ends gRPC's thread that waits for frames to send

@@ -170,6 +170,7 @@ class Runner:
                 raise SessionError(session.failure)
             session.connection += 1
             session.gone_at = None
+            session.since = time.monotonic()
             self._changed.notify_all()
             return session
 
@@ -190,7 +191,7 @@ class Runner:
             self._admit(session, frame.key)
             future: Future[Frame] = Future()
             session.answer = (frame.key, future)
-            session.pending, session.pending_at = frame, time.monotonic()
+            session.pending, session.since = frame, time.monotonic()
             session.lagging = False
             self._changed.notify_all()
             return future
@@ -261,8 +262,9 @@ class Runner:
                         return self._begin(ready, capacity)
                     wait = self._patience(late)
                     if ready:
-                        since = min(s.pending_at for s in ready)
-                        until = since + self.settings.straggler_timeout - time.monotonic()
+                        first = min(s.since for s in ready)
+                        latest = max([first, *(s.since for s in late)])
+                        until = latest + self.settings.straggler_timeout - time.monotonic()
                         if until <= 0:
                             self._give_up_waiting(self._round, len(ready), wanted, late)
                             return self._begin(ready, capacity)
@@ -304,29 +306,29 @@ class Runner:
         }
         iteration = self.segments.iteration(members)
         for exchange in Exchange:
-            cohort = self._collect(cohort, exchange)
-            if not cohort:
+            requests = self._collect(cohort, exchange)
+            if not requests:
                 return
-            requests = {s.plan.client: s.pending.tensors for s in cohort if s.pending}
+            cohort = [s for s in cohort if s.plan.client in requests]
             answers = iteration.answer(exchange, requests)
             self._reply(cohort, exchange, answers, iteration)
             iteration.step()
 
-    def _collect(self, cohort: list[Session], exchange: Exchange) -> list[Session]:
-        """Wait for the cohort's frames; those who sent one in time, the others are dropped."""
+    def _collect(
+        self, cohort: list[Session], exchange: Exchange
+    ) -> dict[int, Mapping[str, Tensor]]:
+        """Wait for the cohort's frames, by client; who sends none in time is dropped."""
         deadline = time.monotonic() + self.settings.straggler_timeout
         with self._changed:
             while True:
                 self._drop_vanished(cohort)
                 cohort = [s for s in cohort if s.failure is None and not self._closed]
                 missing = [s for s in cohort if s.pending is None]
-                if not missing:
-                    return cohort
                 remaining = deadline - time.monotonic()
-                if remaining <= 0:
+                if not missing or remaining <= 0:
                     for session in missing:
-                        self._lose(session, exchange)
-                    return [s for s in cohort if s.pending is not None]
+                        self._lose(session)
+                    return {s.plan.client: s.pending.tensors for s in cohort if s.pending}
                 self._changed.wait(min(remaining, self._patience(missing)))
 
     def _reply(
@@ -341,7 +343,7 @@ class Runner:
                 if session.failure is not None or session.answer is None:
                     continue
                 key, future = session.answer
-                session.pending = None
+                session.pending, session.since = None, time.monotonic()
                 if exchange is Exchange.GENERATOR_STEP:
                     session.completed += 1
                     session.iteration += 1
@@ -351,7 +353,7 @@ class Runner:
                     session.exchange = Exchange(exchange + 1)
                 future.set_result(Frame(key, answers[session.plan.client]))
 
-    def _lose(self, session: Session, exchange: Exchange) -> None:
+    def _lose(self, session: Session) -> None:
         """Drop a session that is late from this iteration; it may join the next."""
         session.lost = (
             f"client {session.plan.client} was late by "

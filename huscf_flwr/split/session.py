@@ -63,7 +63,7 @@ class Session:
         self.lost: str = ""
         self.activation: Tensor | None = None
         self.pending: Frame | None = None
-        self.pending_at = 0.0
+        self.since = 0.0  # when it sent its frame, got its answer, or joined: whatever came last
         self.answer: tuple[FrameKey, Future[Frame]] | None = None
 
     @property
