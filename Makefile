@@ -9,8 +9,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test lint install clean
 
+# One thread a process: clients and server share the cores by being many.
 demo: install
-	flwr run . local --stream \
+	OMP_NUM_THREADS=1 flwr run . local --stream \
 		--federation-config "num-supernodes=8 client-resources-num-cpus=1 init-args-num-cpus=4"
 
 test: install

@@ -43,7 +43,7 @@ class Checkpoint:
         temporary = path.with_suffix(".tmp")
         safetensors.torch.save_file(tensors, temporary, metadata={"facts": json.dumps(facts)})
         temporary.replace(path)
-        for old in sorted(folder.glob("round-*.safetensors"))[:-_KEPT]:
+        for old in _files(folder)[:-_KEPT]:
             old.unlink()
 
 
@@ -54,7 +54,7 @@ def newest_checkpoint(run_folder: Path) -> Checkpoint:
     ------
     UserError: the folder has none, or it cannot be read.
     """
-    files = sorted((run_folder / "checkpoints").glob("round-*.safetensors"))
+    files = _files(run_folder / "checkpoints")
     if not files:
         raise UserError(f'resume="{run_folder}": no checkpoint in it')
     try:
@@ -64,9 +64,15 @@ def newest_checkpoint(run_folder: Path) -> Checkpoint:
             for name in file.keys():  # noqa: SIM118
                 part, _, rest = name.partition(":")
                 parts.setdefault(part, {})[rest] = file.get_tensor(name)
-    except (OSError, safetensors.SafetensorError, KeyError, TypeError) as error:
+        server = parts.pop("server", {})
+        models = {int(part.removeprefix("model-")): state for part, state in parts.items()}
+        assignment = {int(client): int(label) for client, label in facts["assignment"].items()}
+        return Checkpoint(int(facts["round"]), models, assignment, server)
+    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{files[-1]}: cannot be read as a checkpoint: {error}") from None
-    server = parts.pop("server", {})
-    models = {int(part.removeprefix("model-")): state for part, state in parts.items()}
-    assignment = {int(client): int(cluster) for client, cluster in facts["assignment"].items()}
-    return Checkpoint(int(facts["round"]), models, assignment, server)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Checkpoints in the order of their rounds."""
+    files = folder.glob("round-*.safetensors")
+    return sorted(files, key=lambda file: int(file.stem.removeprefix("round-")))

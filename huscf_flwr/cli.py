@@ -29,7 +29,7 @@ Keys may be set in a TOML file (--config) and on the command line, which wins:
 
   huscf train
   huscf train num-clients=16 domains=digits num-server-rounds=20
-  huscf train --config simulations/two-domains.toml strategy=fedgan
+  huscf train --config runs/latest/config.toml strategy=fedgan name=comparison
 """
 
 _GENERATE = """\

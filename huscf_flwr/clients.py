@@ -134,7 +134,7 @@ class GANClient(NumPyClient, ABC):
                 seed=self.config.seed,
                 client=client,
             )
-            start = self._iterations_before()
+            start = self._iterations_before(config)
             nets, losses = self.train_round(
                 from_arrays(names, parameters), config, stream.starting_at(start)
             )
@@ -158,7 +158,7 @@ class GANClient(NumPyClient, ABC):
             own = load_domain(str(node["data"]), run.image_format).train
             check_size(own, f"the file {node['data']}")
             return OwnData(own, "")
-        if "partition-id" not in node:
+        if not {"partition-id", "num-partitions"} <= node.keys():
             raise UserError(
                 "this node has no data: start it with --node-config 'data=\"/path/own.npz\"', or "
                 "with partition-id and num-partitions to get a part of the domains"
@@ -172,9 +172,11 @@ class GANClient(NumPyClient, ABC):
         )
         return OwnData(part, domain.name)
 
-    def _iterations_before(self) -> int:
+    def _iterations_before(self, config: Config) -> int:
         record = self.context.state.config_records.get("progress")
-        return int(record["iterations"]) if record else 0  # type: ignore[arg-type]
+        if record:
+            return int(record["iterations"])  # type: ignore[arg-type]
+        return int(config.get("iterations-before", 0))
 
     def load_optimisers(self, optimisers: Optimisers) -> None:
         """Go on with the moments of the round before, if there was one."""

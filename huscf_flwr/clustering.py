@@ -82,6 +82,27 @@ def weights(sizes: Array, klds: Array, beta: float) -> Array:
     return result
 
 
+def keep_labels(new: Mapping[int, int], old: Mapping[int, int]) -> dict[int, int]:
+    """Renumber clusters so that each keeps the number that most of its clients had before.
+
+    Parameters
+    ----------
+    new, old: cluster of each client in this round and before; `old` may lack some, or have more.
+    """
+    common: dict[tuple[int, int], int] = {}
+    for client, cluster_ in new.items():
+        if client in old:
+            common[cluster_, old[client]] = common.get((cluster_, old[client]), 0) + 1
+    names: dict[int, int] = {}
+    for (cluster_, name), _ in sorted(common.items(), key=lambda item: (-item[1], item[0])):
+        if cluster_ not in names and name not in names.values():
+            names[cluster_] = name
+    free = (n for n in range(len(new) + len(names) + 1) if n not in set(names.values()))
+    for cluster_ in sorted(set(new.values()) - names.keys()):
+        names[cluster_] = next(free)
+    return {client: names[cluster_] for client, cluster_ in new.items()}
+
+
 def grouped(assignment: Mapping[int, int]) -> dict[int, list[int]]:
     """Members of each cluster, both in ascending order."""
     groups: dict[int, list[int]] = {}
@@ -91,7 +112,9 @@ def grouped(assignment: Mapping[int, int]) -> dict[int, list[int]]:
 
 
 def _k_means(features: Array, k: int, seed: int) -> Array:
-    labels: Array = KMeans(n_clusters=k, n_init=10, random_state=seed).fit_predict(features)
+    labels: Array = KMeans(n_clusters=k, n_init=10, random_state=seed % 2**32).fit_predict(
+        features
+    )
     return labels
 
 

@@ -89,6 +89,14 @@ class RunConfig:
         split_names(self.domains)
         if self.clusters != "auto" and not (self.clusters.isdecimal() and int(self.clusters) > 0):
             raise UserError(f'clusters="{self.clusters}": must be auto or a positive number')
+        host, _, port = self.runner_bind.rpartition(":")
+        if not host or not port.isdecimal():
+            raise UserError(f'runner-bind="{self.runner_bind}": must be host:port')
+        if host in ("0.0.0.0", "[::]") and not self.runner_address:
+            raise UserError(
+                f'runner-bind="{self.runner_bind}" is all of this machine\'s addresses: '
+                "runner-address must say which host:port the clients dial"
+            )
         if self.straggler_timeout >= self.round_timeout:
             raise UserError(
                 f"straggler-timeout={self.straggler_timeout:g} must be below "

@@ -31,9 +31,9 @@ class Optimisers:
             adam.zero_grad()
 
     def state(self) -> State:
-        """A copy of step counts and moments, named `<net>.<parameter>/<what>`."""
+        """A copy of step counts and moments on the CPU, named `<net>.<parameter>/<what>`."""
         return {
-            f"{net}.{name}/{what}": value.detach().clone()
+            f"{net}.{name}/{what}": value.detach().cpu().clone()
             for net, module in self._modules.items()
             for name, parameter in module.named_parameters()
             for what, value in self._adams[net].state.get(parameter, {}).items()

@@ -40,22 +40,27 @@ class RunReport:
     """Writes the folder of one run and its log lines."""
 
     def __init__(self, config: RunConfig, base_dir: str) -> None:
-        """Create the run's folder below `base_dir` and point `runs/latest` to it.
-
-        Raises
-        ------
-        UserError: the folder cannot be written, or holds a run already.
-        """
+        """Report below `base_dir`; nothing is written before `start`."""
         self._config = config
         self._scorer = Scorer(config, base_dir)
         self._started = time.monotonic()
         self._last: RoundRecord | None = None
         self._fit_seconds = 0.0
         self._client_iterations = 0
-        self.folder = _create_folder(config, Path(base_dir))
+        self._base = Path(base_dir)
+        self.folder = Path()
+
+    def start(self) -> None:
+        """Create the run's folder and point `runs/latest` to it.
+
+        Raises
+        ------
+        UserError: the folder cannot be written, or holds a run already.
+        """
+        self.folder = _create_folder(self._config, self._base)
         with (self.folder / "config.toml").open("w") as file:
-            file.writelines(_toml_lines(config.as_dict()))
-        log.info("run %s: results in %s", config.name or config.strategy, self.folder)
+            file.writelines(_toml_lines(self._config.as_dict()))
+        log.info("run %s: results in %s", self._config.name or self._config.strategy, self.folder)
 
     def record(self, record: RoundRecord) -> dict[str, float]:
         """Write and log a round; the image score of each domain, where it is due."""
@@ -227,8 +232,8 @@ def _cell(value: Any) -> Any:
 
 def _toml_lines(values: Mapping[str, Value]) -> list[str]:
     lines = [f"{key} = {json.dumps(value)}\n" for key, value in values.items()]
-    lines += ["\n[versions]\n", f'python = "{sys.version.split()[0]}"\n']
-    return lines + [f'{name} = "{version(name)}"\n' for name in _VERSIONS]
+    lines += [f"\n# python {sys.version.split()[0]}\n"]
+    return lines + [f"# {name} {version(name)}\n" for name in _VERSIONS]
 
 
 def set_up_logging() -> None:

@@ -1,1 +1,1 @@
-"""Runs on one machine: scenario files, and the in-process engine that needs no Ray."""
+"""Runs on one machine: the in-process engine that needs no Ray, and the benchmark."""

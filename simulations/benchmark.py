@@ -72,7 +72,7 @@ def in_process(folder: Path, clients: int = CLIENTS, **settings: object) -> dict
     """The summary of a run of `huscf train`."""
     pairs = [f"{k.replace('_', '-')}={v}" for k, v in {**SETTINGS, **settings}.items()]
     command = [sys.executable, "-m", "huscf_flwr.cli", "train", f"num-clients={clients}", *pairs]
-    _run(command, folder)
+    _run(command, folder, dict(os.environ))
     return _summary(folder)
 
 
@@ -86,12 +86,16 @@ def flwr_run(folder: Path) -> dict[str, Any]:
         *("--federation-config", _FEDERATION),
         *("--run-config", f"{settings} output-dir='{output}'"),
     ]
-    _run(command, folder)
+    # Processes share the cores here by being many; a SuperLink that runs already keeps its own.
+    settings_of_flower = {
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    _run(command, folder, {**os.environ, **settings_of_flower})
     return json.loads((output / "summary.json").read_text())  # type: ignore[no-any-return]
 
 
-def _run(command: list[str], folder: Path) -> None:
-    environment = {**os.environ, "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1"}
+def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")

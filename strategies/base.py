@@ -40,6 +40,7 @@ from huscf_flwr.reporting import RunReport
 
 log = logging.getLogger("huscf_flwr.strategy")
 _MEET_AT_A_TIME = 64
+_METRICS = ("generator-loss", "discriminator-loss", "peak-memory-mb")
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class GANStrategy(Strategy):
         """Cluster, weigh and average a round's updates, which come in the clients' order."""
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint; clients begin with fresh optimisers.
+        """Go on from a checkpoint; clients that kept no state begin with fresh optimisers.
 
         Raises
         ------
@@ -189,13 +190,14 @@ class GANStrategy(Strategy):
     def initialize_parameters(self, client_manager: ClientManager) -> Parameters:
         """Wait for the clients, ask who they are, and start from fresh parameters."""
         config = self.config
+        self.report.start()
         log.info("waiting for clients, for %g s at most", config.start_timeout)
         self._wait_for(config.num_clients or 1, client_manager)
         partitions = self._meet(client_manager)
         if not config.num_clients:
             self._wait_for(partitions if partitions > 0 else 2, client_manager)
             self._meet(client_manager)
-        infos = self._present(client_manager)
+        _, infos = self._present(client_manager)
         if not infos:
             raise UserError("none of the clients can train: the lines above say why")
         if config.clusters != "auto" and int(config.clusters) > len(infos):
@@ -218,8 +220,13 @@ class GANStrategy(Strategy):
         """Instructions for every client: its blocks of its cluster's net, and the round."""
         server_round += self.rounds_before
         self._meet(client_manager)
-        infos = self._present(client_manager)
-        proxies = client_manager.all()
+        proxies, infos = self._present(client_manager)
+        if not infos:
+            self._wait_for(1, client_manager)
+            self._meet(client_manager)
+            proxies, infos = self._present(client_manager)
+            if not infos:
+                raise UserError(f"round {server_round}: no client that can train is connected")
         largest = max((info.size for info in infos.values()), default=0)
         batches = -(-largest // self.config.batch_size)
         self._iterations = self.config.local_epochs * batches
@@ -235,6 +242,7 @@ class GANStrategy(Strategy):
                 "round": server_round,
                 "client": info.number,
                 "iterations": self._iterations,
+                "iterations-before": (server_round - 1) * self._iterations,
                 "base-dir": self.base_dir,
                 **extras.get(info.number, {}),
             }
@@ -264,11 +272,12 @@ class GANStrategy(Strategy):
                 continue
             try:
                 state = self._checked(info, parameters_to_ndarrays(result.parameters))
-            except ValueError as error:
-                reasons[info.number] = f"client {info.number} returned bad parameters: {error}"
+                metrics = {name: float(result.metrics[name]) for name in _METRICS}
+            except (ValueError, TypeError, KeyError, EOFError, OSError) as error:
+                reasons[info.number] = f"client {info.number} returned a bad result: {error}"
                 continue
             updates.append(Update(info, state, activations.get(info.number)))
-            losses[info.number] = result.metrics
+            losses[info.number] = metrics
         for number in self._instructed:
             if number not in reasons and number not in losses:
                 reasons[number] = f"client {number}: its result did not arrive"
@@ -285,9 +294,7 @@ class GANStrategy(Strategy):
                 combined.assignment[update.info.number],
                 combined.klds.get(update.info.number, 0.0),
                 combined.weights[update.info.number],
-                float(losses[update.info.number]["generator-loss"]),
-                float(losses[update.info.number]["discriminator-loss"]),
-                float(losses[update.info.number]["peak-memory-mb"]),
+                *(losses[update.info.number][name] for name in _METRICS),
             )
             for update in updates
         ]
@@ -337,20 +344,25 @@ class GANStrategy(Strategy):
 
     def _meet(self, client_manager: ClientManager) -> int:
         """Ask clients not met before who they are; the number of partitions they know of."""
-        proxies = client_manager.all()
+        proxies = dict(client_manager.all())
         new = [cid for cid in sorted(proxies) if cid not in {*self.clients, *self._unusable}]
         if not new:
             return -1
         ins = GetPropertiesIns({"base-dir": self.base_dir})
         timeout = self.config.start_timeout
+
+        def ask(cid: str) -> dict[str, Scalar]:
+            try:
+                return proxies[cid].get_properties(ins, timeout, 0).properties
+            except Exception as error:  # whatever it is, the others go on
+                return {"partition": -1, "partitions": -1, "error": f"no answer: {error}"}
+
         with ThreadPoolExecutor(min(len(new), _MEET_AT_A_TIME)) as pool:
-            answers = list(
-                pool.map(lambda cid: proxies[cid].get_properties(ins, timeout, 0).properties, new)
-            )
+            answers = list(pool.map(ask, new))
         for cid, properties in zip(new, answers, strict=True):
             if "error" in properties:
                 problem = str(properties["error"])
-                if int(properties["partition"]) >= 0:
+                if int(properties["partition"]) >= 0 and not self.clients:
                     raise UserError(problem)  # what the run config deals is wrong for all
                 log.warning("a client is left out: %s", problem)
                 self._unusable.add(cid)
@@ -375,11 +387,14 @@ class GANStrategy(Strategy):
             numbers.append(number)
         return numbers
 
-    def _present(self, client_manager: ClientManager) -> dict[str, ClientInfo]:
-        """The usable clients that are connected, by Flower's id, in the order of their numbers."""
-        present = [cid for cid in client_manager.all() if cid in self.clients]
-        present.sort(key=lambda cid: self.clients[cid].number)
-        return {cid: self.clients[cid] for cid in present}
+    def _present(
+        self, client_manager: ClientManager
+    ) -> tuple[dict[str, ClientProxy], dict[str, ClientInfo]]:
+        """All connected clients, and the usable ones in the order of their numbers, by id."""
+        proxies = dict(client_manager.all())  # Flower's own changes as nodes come and go
+        usable = [cid for cid in proxies if cid in self.clients]
+        usable.sort(key=lambda cid: self.clients[cid].number)
+        return proxies, {cid: self.clients[cid] for cid in usable}
 
     def _checked(self, info: ClientInfo, arrays: list[np.ndarray]) -> State:
         """A client's returned blocks; raises ValueError unless they fit and are finite."""
@@ -404,7 +419,7 @@ class GANStrategy(Strategy):
         reasons: Mapping[int, str],
         failures: list[tuple[ClientProxy, FitRes] | BaseException],
     ) -> None:
-        """Log why clients are missing, equal causes once."""
+        """Log why clients are missing; what Flower reports, once for all alike."""
         for reason in sorted(set(reasons.values())):
             log.warning("round %d: %s", server_round, reason)
         texts: dict[str, int] = {}

@@ -13,7 +13,7 @@ from torch import Tensor
 from huscf_flwr.aggregation import aggregate
 from huscf_flwr.checkpoint import Checkpoint
 from huscf_flwr.clients import GANClient, SplitGANClient, torch_device
-from huscf_flwr.clustering import cluster, divergences, grouped, weights
+from huscf_flwr.clustering import cluster, divergences, grouped, keep_labels, weights
 from huscf_flwr.config import RunConfig
 from huscf_flwr.cpu import cores
 from huscf_flwr.cuts import Cut, client_blocks, middle, read_cuts
@@ -96,7 +96,8 @@ class HuSCF(GANStrategy):
         )
         segments = Segments(nets, middle(len(self.shapes.disc)), config.learning_rate)
         if config.resume:
-            segments.load(self._restored)
+            # The cuts may differ now: a block that was no one's on the server comes from a model.
+            segments.load(self.models[min(self.models)] | self._restored)
             segments.optimisers.load(
                 {
                     name.removeprefix(_OPTIMISER): value
@@ -156,7 +157,8 @@ class HuSCF(GANStrategy):
             return {number: self.assignment.get(number, 0) for number in numbers}
         k = None if self.config.clusters == "auto" else min(int(self.config.clusters), len(seen))
         labels = self._clustering(_stacked(seen), k, self.config.seed)
-        found = {u.info.number: int(c) for u, c in zip(seen, labels, strict=True)}
+        fresh = {u.info.number: int(c) for u, c in zip(seen, labels, strict=True)}
+        found = keep_labels(fresh, self.assignment)
         known = set(found.values())
         rest = {n: self.assignment.get(n, 0) for n in numbers if n not in found}
         return found | {n: c if c in known else min(known) for n, c in rest.items()}

@@ -11,6 +11,7 @@ from huscf_flwr.clustering import (
     cluster,
     divergences,
     grouped,
+    keep_labels,
     position_distributions,
     weights,
 )
@@ -108,6 +109,14 @@ def test_blocks_average_over_versions() -> None:
     assert models[1]["a"].item() == pytest.approx(7)
     assert models[1]["b"].item() == pytest.approx(12)  # nobody in it holds b: the server's new one
     assert models[0].keys() == models[1].keys() == {"a", "b", "c"}
+
+
+def test_clusters_keep_their_numbers() -> None:
+    """Client 0 is missing, so that K-means names the others' clusters the other way round."""
+    old = {0: 0, 1: 1, 2: 0, 3: 1}
+    assert keep_labels({1: 0, 2: 1, 3: 0}, old) == {1: 1, 2: 0, 3: 1}
+    assert keep_labels({0: 0, 1: 1, 2: 0, 3: 1}, {0: 0, 1: 0, 2: 0, 3: 0}) == old
+    assert keep_labels({7: 0, 8: 1}, {}) == {7: 0, 8: 1}
 
 
 def test_groups_are_sorted() -> None:

@@ -47,6 +47,9 @@ def test_settings_are_read_by_their_keys_types(tmp_path: Path) -> None:
         ("min-cohort=9", "min-cohort=9 .* exceed max-batch=512: it must be at least 576"),
         ("domains=digits,digits", "names a domain twice"),
         ("width", '"width" is not key=value'),
+        ("runner-bind=9100", 'runner-bind="9100": must be host:port'),
+        ("runner-bind=0.0.0.0:9100", "runner-address must say"),
+        ("domains=a/x.npz,b/x.npz", "file names must differ"),
         ("device=tpu", "device=tpu: must be one of auto, cpu, cuda"),
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from huscf_flwr.batches import LabelledImages
-from huscf_flwr.data.sources import Domain, ImageFormat, load_domain
+from huscf_flwr.data.sources import Domain, ImageFormat, domain_name, load_domain
 from huscf_flwr.errors import UserError
 
 
@@ -15,8 +15,8 @@ def split_names(domains: str) -> list[str]:
     names = [name.strip() for name in domains.split(",") if name.strip()]
     if not names:
         raise UserError(f'domains="{domains}" names no domain')
-    if len(set(names)) < len(names):
-        raise UserError(f'domains="{domains}" names a domain twice')
+    if len({domain_name(name) for name in names}) < len(names):
+        raise UserError(f'domains="{domains}" names a domain twice: file names must differ')
     return names
 
 

@@ -32,6 +32,7 @@ _OPTIONS = [
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 ]
+_GOODBYE = b""
 _ANSWER, _LOST, _ENDED = b"A", b"L", b"E"
 _MAX_STREAMS = 4096  # a thread each, made when a client connects
 
@@ -78,12 +79,14 @@ class RunnerServer:
         connection = session.connection
         try:
             for data in requests:
+                if data == _GOODBYE:
+                    session.leave("closed its channel")
+                    return
                 answer = self._answer(session, data)
                 yield answer
                 if answer.startswith(_ENDED):
                     return
-            session.leave("closed its channel")
-        finally:
+        finally:  # a stream that ends without a goodbye may be dialled again
             session.disconnected(connection)
 
     @staticmethod
@@ -129,7 +132,7 @@ class GrpcChannel:
                 f"{MAX_FRAME_BYTES / 2**20:.0f} MiB: lower batch-size"
             )
         patience = RECONNECT_SECONDS if self._connected_before else self._dial_timeout
-        deadline = time.monotonic() + patience
+        deadline: float | None = None  # runs from the first failure
         while True:
             try:
                 if self._connection is None:
@@ -139,6 +142,7 @@ class GrpcChannel:
                 break
             except grpc.RpcError as error:
                 self._drop_connection()
+                deadline = deadline or time.monotonic() + patience
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
                     raise SessionError(
                         f"cannot reach the runner at {self._address} within {patience:g} s: "
@@ -188,6 +192,7 @@ class _Connection:
 
     def leave(self) -> None:
         """Tell the runner that no more frames come, and close."""
+        self._requests.put(_GOODBYE)
         self._requests.put(None)
         try:
             for _ in self._answers:

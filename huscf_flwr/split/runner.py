@@ -188,6 +188,8 @@ class Runner:
         with self._changed:
             if problem:
                 self._fail(session, problem)
+            if session.answer is not None and session.answer[0] == frame.key:
+                return session.answer[1]  # repeated while this one was checked
             self._admit(session, frame.key)
             future: Future[Frame] = Future()
             session.answer = (frame.key, future)
@@ -217,9 +219,9 @@ class Runner:
 
     def _leave(self, session: Session, reason: str) -> None:
         with self._changed:
-            session.answer = None
             if not session.finished:
                 self._fail(session, f"{reason} in {session.due}")
+            session.answer = None
 
     # The runner's own thread
 

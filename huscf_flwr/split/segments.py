@@ -105,8 +105,8 @@ class Segments:
         self.optimisers = Optimisers(nets, learning_rate)
 
     def state(self) -> State:
-        """A copy of all parameters and buffers."""
-        return {name: value.detach().clone() for name, value in self.nets.state_dict().items()}
+        """A copy of all parameters and buffers, on the CPU."""
+        return {name: v.detach().cpu().clone() for name, v in self.nets.state_dict().items()}
 
     def load(self, state: State) -> None:
         """Replace parameters and buffers by those of the same name; optimisers go on."""
@@ -136,7 +136,8 @@ class Iteration:
         `requests` and the result hold, per client, the tensors `frames.frame_shapes` lists.
         A client absent from `requests` has left: from here on its gradients count as zero.
         """
-        by_name = _by_name(requests)
+        device = next(self._segments.nets.parameters()).device
+        by_name = _by_name(requests, device)
         match exchange:
             case Exchange.GENERATE:
                 return _by_client({"fake": self._forward("generator", by_name["fake"])})
@@ -181,9 +182,9 @@ class Iteration:
         return {k: output.detach() for k, output in made.outputs.items()}
 
 
-def _by_name(requests: Mapping[int, Tensors]) -> dict[str, ByClient]:
+def _by_name(requests: Mapping[int, Tensors], device: torch.device) -> dict[str, ByClient]:
     names = next(iter(requests.values())).keys()
-    return {name: {k: tensors[name] for k, tensors in requests.items()} for name in names}
+    return {name: {k: t[name].to(device) for k, t in requests.items()} for name in names}
 
 
 def _by_client(answers: Mapping[str, ByClient]) -> dict[int, Tensors]:
