@@ -4,7 +4,6 @@ import logging
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +17,6 @@ from flwr.common import (
     EvaluateRes,
     FitIns,
     FitRes,
-    GetPropertiesIns,
     Parameters,
     Scalar,
     ndarrays_to_parameters,
@@ -37,9 +35,9 @@ from huscf_flwr.errors import UserError
 from huscf_flwr.nets import State, initial_state, net_shapes, select_blocks
 from huscf_flwr.records import ClientInfo, ClientRound, Progress, RoundRecord
 from huscf_flwr.reporting import RunReport
+from strategies.roster import Roster
 
 log = logging.getLogger("huscf_flwr.strategy")
-_MEET_AT_A_TIME = 64
 _METRICS = ("generator-loss", "discriminator-loss", "peak-memory-mb")
 
 
@@ -81,8 +79,7 @@ class Combined:
 class GANStrategy(Strategy):
     """Base of the strategies. Subclasses say what clients hold and how updates are combined.
 
-    Clients are numbered by partition id, or where nodes have none in the order in which Flower
-    lists them; every order and every seed follows this number, never Flower's random node ids.
+    Every order and every seed follows a client's number in the roster, never Flower's random ids.
     """
 
     client_class: ClassVar[type[GANClient]]
@@ -112,8 +109,7 @@ class GANStrategy(Strategy):
         self.rounds_before = 0
         if config.resume:
             self.restore(newest_checkpoint(Path(base_dir) / config.resume))
-        self.clients: dict[str, ClientInfo] = {}
-        self._unusable: set[str] = set()
+        self.roster = Roster(config, base_dir, lambda numbers: self.choose_cuts(numbers))
         self._round_started = 0.0
         self._iterations = 0
         self._instructed: list[int] = []
@@ -192,19 +188,12 @@ class GANStrategy(Strategy):
         config = self.config
         self.report.start()
         log.info("waiting for clients, for %g s at most", config.start_timeout)
-        self._wait_for(config.num_clients or 1, client_manager)
-        partitions = self._meet(client_manager)
-        if not config.num_clients:
-            self._wait_for(partitions if partitions > 0 else 2, client_manager)
-            self._meet(client_manager)
-        _, infos = self._present(client_manager)
-        if not infos:
-            raise UserError("none of the clients can train: the lines above say why")
+        infos = list(self.roster.gather(client_manager).values())
         if config.clusters != "auto" and int(config.clusters) > len(infos):
             raise UserError(f"clusters={config.clusters}: more than the {len(infos)} clients")
         if config.min_cohort > len(infos):
             raise UserError(f"min-cohort={config.min_cohort}: more than the {len(infos)} clients")
-        for info in infos.values():
+        for info in infos:
             log.info(
                 "client %d: %d images%s%s",
                 info.number,
@@ -219,22 +208,16 @@ class GANStrategy(Strategy):
     ) -> list[tuple[ClientProxy, FitIns]]:
         """Instructions for every client: its blocks of its cluster's net, and the round."""
         server_round += self.rounds_before
-        self._meet(client_manager)
-        proxies, infos = self._present(client_manager)
-        if not infos:
-            self._wait_for(1, client_manager)
-            self._meet(client_manager)
-            proxies, infos = self._present(client_manager)
-            if not infos:
-                raise UserError(f"round {server_round}: no client that can train is connected")
-        largest = max((info.size for info in infos.values()), default=0)
+        present = self.roster.present(client_manager)
+        infos = list(present.values())
+        largest = max(info.size for info in infos)
         batches = -(-largest // self.config.batch_size)
         self._iterations = self.config.local_epochs * batches
         self._round_started = time.monotonic()
-        extras = self.open_round(server_round, list(infos.values()), self._iterations)
-        self._instructed = [info.number for info in infos.values()]
+        extras = self.open_round(server_round, infos, self._iterations)
+        self._instructed = [info.number for info in infos]
         instructions = []
-        for cid, info in infos.items():
+        for proxy, info in present.items():
             first = self.models[min(self.models)]
             model = self.models.get(self.assignment.get(info.number, -1), first)
             own = select_blocks(model, self.client_blocks(info))
@@ -247,7 +230,7 @@ class GANStrategy(Strategy):
                 **extras.get(info.number, {}),
             }
             fit = FitIns(ndarrays_to_parameters(to_arrays(own)), config)
-            instructions.append((proxies[cid], fit))
+            instructions.append((proxy, fit))
         return instructions
 
     def aggregate_fit(
@@ -265,9 +248,9 @@ class GANStrategy(Strategy):
         server_round += self.rounds_before
         activations, reasons = self.close_round()
         updates, losses = [], {}
-        by_number = sorted(results, key=lambda result: self.clients[result[0].cid].number)
+        by_number = sorted(results, key=lambda result: self.roster.number_of(result[0]))
         for proxy, result in by_number:
-            info = self.clients[proxy.cid]
+            info = self.roster.clients[proxy.cid]
             if info.number in reasons:
                 continue
             try:
@@ -332,69 +315,6 @@ class GANStrategy(Strategy):
         return None, {}
 
     # Helpers
-
-    def _wait_for(self, count: int, client_manager: ClientManager) -> None:
-        client_manager.wait_for(count, int(self.config.start_timeout))
-        present = client_manager.num_available()
-        if present < count:
-            raise UserError(
-                f"only {present} of {count} clients appeared within "
-                f"start-timeout={self.config.start_timeout:g} s"
-            )
-
-    def _meet(self, client_manager: ClientManager) -> int:
-        """Ask clients not met before who they are; the number of partitions they know of."""
-        proxies = dict(client_manager.all())
-        new = [cid for cid in sorted(proxies) if cid not in {*self.clients, *self._unusable}]
-        if not new:
-            return -1
-        ins = GetPropertiesIns({"base-dir": self.base_dir})
-        timeout = self.config.start_timeout
-
-        def ask(cid: str) -> dict[str, Scalar]:
-            try:
-                return proxies[cid].get_properties(ins, timeout, 0).properties
-            except Exception as error:  # whatever it is, the others go on
-                return {"partition": -1, "partitions": -1, "error": f"no answer: {error}"}
-
-        with ThreadPoolExecutor(min(len(new), _MEET_AT_A_TIME)) as pool:
-            answers = list(pool.map(ask, new))
-        for cid, properties in zip(new, answers, strict=True):
-            if "error" in properties:
-                problem = str(properties["error"])
-                if int(properties["partition"]) >= 0 and not self.clients:
-                    raise UserError(problem)  # what the run config deals is wrong for all
-                log.warning("a client is left out: %s", problem)
-                self._unusable.add(cid)
-        usable = [(cid, p) for cid, p in zip(new, answers, strict=True) if "error" not in p]
-        numbers = self._numbers([int(p["partition"]) for _, p in usable])
-        taken = [*(info.number for info in self.clients.values()), *numbers]
-        cuts = self.choose_cuts(sorted(taken))
-        for (cid, p), number in zip(usable, numbers, strict=True):
-            info = ClientInfo(number, int(p["size"]), str(p["domain"]), cuts[number])
-            self.clients[cid] = info
-        return max(int(p["partitions"]) for p in answers)
-
-    def _numbers(self, partitions: list[int]) -> list[int]:
-        """Partition ids as they are, and the lowest free numbers for nodes without one."""
-        taken = {info.number for info in self.clients.values()}
-        numbers = []
-        for partition in partitions:
-            number = partition
-            if partition < 0 or partition in taken:
-                number = next(n for n in range(len(taken) + 1) if n not in taken)
-            taken.add(number)
-            numbers.append(number)
-        return numbers
-
-    def _present(
-        self, client_manager: ClientManager
-    ) -> tuple[dict[str, ClientProxy], dict[str, ClientInfo]]:
-        """All connected clients, and the usable ones in the order of their numbers, by id."""
-        proxies = dict(client_manager.all())  # Flower's own changes as nodes come and go
-        usable = [cid for cid in proxies if cid in self.clients]
-        usable.sort(key=lambda cid: self.clients[cid].number)
-        return proxies, {cid: self.clients[cid] for cid in usable}
 
     def _checked(self, info: ClientInfo, arrays: list[np.ndarray]) -> State:
         """A client's returned blocks; raises ValueError unless they fit and are finite."""

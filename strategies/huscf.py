@@ -265,7 +265,7 @@ class HuSCF(GANStrategy):
         return self.runner.progress()
 
     def summary(self) -> dict[str, Any]:
-        cuts = [info.cut for info in self.clients.values() if info.cut is not None]
+        cuts = [info.cut for info in self.roster.clients.values() if info.cut is not None]
         return {
             "bytes_per_client_iteration": round(
                 sum(sum(self._frame_bytes[cut]) for cut in cuts) / len(cuts)

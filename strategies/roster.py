@@ -1,0 +1,129 @@
+"""Who takes part in a run: waiting for clients, asking who they are, numbering them."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from flwr.common import GetPropertiesIns, Scalar
+from flwr.server.client_manager import ClientManager
+from flwr.server.client_proxy import ClientProxy
+
+from huscf_flwr.config import RunConfig
+from huscf_flwr.cuts import Cut
+from huscf_flwr.errors import UserError
+from huscf_flwr.records import ClientInfo
+
+log = logging.getLogger("huscf_flwr.strategy")
+_MEET_AT_A_TIME = 64
+
+ChooseCuts = Callable[[list[int]], dict[int, Cut | None]]
+Present = dict[ClientProxy, ClientInfo]
+
+
+class Roster:
+    """The clients met so far, by Flower's id, and those left out because they cannot train.
+
+    Clients are numbered by partition id, or where nodes have none by the lowest free number.
+    """
+
+    def __init__(self, config: RunConfig, base_dir: str, choose_cuts: ChooseCuts) -> None:
+        """Nobody is asked before `gather`; see `GANStrategy` for the parameters."""
+        self._config = config
+        self._base_dir = base_dir
+        self._choose_cuts = choose_cuts
+        self._unusable: set[str] = set()
+        self.clients: dict[str, ClientInfo] = {}
+
+    def gather(self, manager: ClientManager) -> Present:
+        """Wait for as many clients as the config or their partitions say, and meet them.
+
+        Raises
+        ------
+        UserError: too few appear in time, none can train, or dealt data is wrong for all.
+        """
+        expected = self._config.num_clients
+        self._wait_for(expected or 1, manager)
+        partitions = self._meet(manager)
+        if not expected:
+            self._wait_for(partitions if partitions > 0 else 2, manager)
+        return self.present(manager)
+
+    def present(self, manager: ClientManager) -> Present:
+        """The clients that are connected now and can train, in the order of their numbers.
+
+        Newcomers are met first. Where nobody is connected, waits for one.
+
+        Raises
+        ------
+        UserError: nobody who can train is there within the start timeout.
+        """
+        found = self._usable(manager)
+        if not found:
+            self._wait_for(1, manager)
+            found = self._usable(manager)
+        if not found:
+            raise UserError("no client that can train is connected: the lines above say why")
+        return found
+
+    def number_of(self, proxy: ClientProxy) -> int:
+        """The number of a client met before."""
+        return self.clients[proxy.cid].number
+
+    def _usable(self, manager: ClientManager) -> Present:
+        self._meet(manager)
+        proxies = list(manager.all().values())  # Flower's own dict changes as nodes come and go
+        usable = [proxy for proxy in proxies if proxy.cid in self.clients]
+        return {proxy: self.clients[proxy.cid] for proxy in sorted(usable, key=self.number_of)}
+
+    def _wait_for(self, count: int, manager: ClientManager) -> None:
+        manager.wait_for(count, int(self._config.start_timeout))
+        present = manager.num_available()
+        if present < count:
+            raise UserError(
+                f"only {present} of {count} clients appeared within "
+                f"start-timeout={self._config.start_timeout:g} s"
+            )
+
+    def _meet(self, manager: ClientManager) -> int:
+        """Ask clients not met before who they are; the number of partitions they know of."""
+        known = {*self.clients, *self._unusable}
+        new = sorted((p for p in list(manager.all().values()) if p.cid not in known), key=_cid)
+        if not new:
+            return -1
+        with ThreadPoolExecutor(min(len(new), _MEET_AT_A_TIME)) as pool:
+            answers = list(zip(new, pool.map(self._ask, new), strict=True))
+        for proxy, properties in answers:
+            if "error" in properties:
+                problem = str(properties["error"])
+                if int(properties["partition"]) >= 0 and not self.clients:
+                    raise UserError(problem)  # what the run config deals is wrong for all
+                log.warning("a client is left out: %s", problem)
+                self._unusable.add(proxy.cid)
+        self._enrol([(proxy.cid, answer) for proxy, answer in answers if "error" not in answer])
+        return max(int(properties["partitions"]) for _, properties in answers)
+
+    def _ask(self, proxy: ClientProxy) -> dict[str, Scalar]:
+        ins = GetPropertiesIns({"base-dir": self._base_dir})
+        try:
+            return proxy.get_properties(ins, self._config.start_timeout, 0).properties
+        except Exception as error:  # whatever it is, the others go on
+            return {"partition": -1, "partitions": -1, "error": f"no answer: {error}"}
+
+    def _enrol(self, answers: list[tuple[str, dict[str, Scalar]]]) -> None:
+        taken = {info.number for info in self.clients.values()}
+        numbers = []
+        # Nodes with a partition first, so that nobody else takes its number.
+        answers.sort(key=lambda answer: int(answer[1]["partition"]) < 0)
+        for _, properties in answers:
+            number = int(properties["partition"])
+            if number < 0 or number in taken:
+                number = next(n for n in range(len(taken) + 1) if n not in taken)
+            taken.add(number)
+            numbers.append(number)
+        cuts = self._choose_cuts(sorted(taken))
+        for (cid, p), number in zip(answers, numbers, strict=True):
+            self.clients[cid] = ClientInfo(number, int(p["size"]), str(p["domain"]), cuts[number])
+
+
+def _cid(proxy: ClientProxy) -> str:
+    return proxy.cid
