@@ -26,7 +26,10 @@ from huscf_flwr.errors import UserError
 from huscf_flwr.losses import Losses
 from huscf_flwr.nets import PartialGAN, State, net_shapes, state_names, whole_net
 from huscf_flwr.optim import Optimisers
-from huscf_flwr.split.channel import Channel
+from huscf_flwr.planning.devices import MEASURED, OVERHEAD, SPEEDS, read_profile
+from huscf_flwr.planning.measure import measure_client
+from huscf_flwr.planning.search import SEARCHES
+from huscf_flwr.split.channel import Channel, SessionError
 from huscf_flwr.split.client import SplitTrainer
 from huscf_flwr.split.grpc import GrpcChannel
 from huscf_flwr.unsplit import UnsplitTrainer
@@ -197,6 +200,41 @@ class SplitGANClient(GANClient):
         """See `GANClient`; `open_channel` opens the way to the runner, gRPC unless given."""
         super().__init__(context)
         self._open_channel = open_channel or self._dial
+
+    def get_properties(self, config: Config) -> dict[str, Scalar]:
+        """Who this is and, where the cuts are planned, what its device can do.
+
+        Returns
+        -------
+        As `GANClient.get_properties`; and the device, by the keys of `planning.devices`, where the
+        node states it (`--node-config 'profile="phone"'`, or both speeds), or where it is to be
+        measured: then `config` has runner-address and token.
+        """
+        found = super().get_properties(config)
+        if "error" in found or self.config.cuts not in SEARCHES:
+            return found
+        try:
+            return {**found, **self._device(config)}
+        except (UserError, SessionError) as error:
+            return {**found, "error": str(error)}
+
+    def _device(self, config: Config) -> dict[str, Scalar]:
+        run, node = self.config, self.context.node_config
+        if "profile" in node:
+            return {"profile": str(node["profile"])}
+        if any(key in node for key in SPEEDS):
+            stated = read_profile("its own", node, "this node's --node-config")
+            return dict(zip(SPEEDS, (stated.flops_per_s, stated.link_bytes_per_s), strict=True))
+        if run.devices != MEASURED and not (run.devices == "auto" and "data" in node):
+            return {}
+        channel = self._open_channel(config)
+        try:
+            speed, link, overhead_s = measure_client(
+                channel, run.net_spec, run.batch_size, torch_device(run.device)
+            )
+        finally:
+            channel.close()
+        return {**dict(zip(SPEEDS, (speed, link), strict=True)), OVERHEAD: overhead_s}
 
     def own_blocks(self, config: Config) -> dict[str, tuple[int, ...]]:
         return client_blocks(Cut.parse(str(config["cut"])), self.shapes)

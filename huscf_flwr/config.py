@@ -49,9 +49,17 @@ class RunConfig:
     net: str = _key("cgan", "registered net, or module:name to import the module first")
     width: int = _key(16, "channels of the narrowest convolution; the paper uses 64", at_least=1)
     cuts: str = _key(
-        "corners",
-        "cuts dealt to the clients in turn: gen_head-gen_tail-disc_head-disc_tail, comma "
-        'separated, as in "1-2-1-2,2-1-1-1"; corners: all extreme ones, in random order',
+        "auto",
+        "where the nets are cut for each client: planned for the fastest iteration by an "
+        "exhaustive or genetic search (auto: whichever suits the fleet); or a list that is dealt "
+        "to the clients in turn, gen_head-gen_tail-disc_head-disc_tail, comma separated, as in "
+        '"1-2-1-2,2-1-1-1"',
+    )
+    devices: str = _key(
+        "auto",
+        "what the plan takes the clients' devices for: measured, by each client for itself; the "
+        "profiles in a TOML file, dealt to the clients (paper: the seven of the paper); auto: "
+        "measured where a node has data of its own, else paper",
     )
 
     num_clients: int = _key(

@@ -1,9 +1,11 @@
 """How this process uses processor and memory. Import it before torch: its settings count then.
 
 Threads that take turns (clients and runner in one process, or clients and server on one machine)
-lose time in two ways: OpenMP workers spin long after their work is done, on a core that another
-thread needs; and glibc hands freed activations back to the system, which zeroes the same pages
-again in the next iteration. On two cores both together cost a quarter of the speed.
+lose time in three ways: OpenMP workers spin long after their work is done, on a core that another
+thread needs; but where several threads compute in parallel, each with workers of its own, these
+hardly spin at all and have to be woken for every operation; and glibc hands freed activations back
+to the system, which zeroes the same pages again in the next iteration. On two cores all together
+cost a third of the speed.
 """
 
 import ctypes
@@ -11,7 +13,8 @@ import os
 import resource
 import sys
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # where the workers are no more than the cores
+os.environ.setdefault("OMP_WAIT_POLICY", "active")  # a thousand where they are more, not a hundred
 
 
 def keep_freed_memory() -> None:

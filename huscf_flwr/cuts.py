@@ -4,8 +4,6 @@ Source: the paper's heterogeneous U-shaped split. A client keeps the first block
 last blocks (*tail*) of both nets; the blocks between (*segment*) run on the server.
 """
 
-import itertools
-import random
 from dataclasses import astuple, dataclass, fields
 from typing import NamedTuple
 
@@ -53,7 +51,7 @@ class Cut:
 
     def check(self, shapes: NetShapes) -> None:
         """Raise `UserError` unless each end has a block and the middle ones are the server's."""
-        ends = zip(fields(self), astuple(self), _limits(shapes), strict=True)
+        ends = zip(fields(self), astuple(self), end_limits(shapes), strict=True)
         for field, value, limit in ends:
             net = field.name.split("_")[0]
             blocks = len(shapes.gen if net == GEN else shapes.disc)
@@ -83,33 +81,20 @@ def middle(length: int) -> int:
     return length // 2
 
 
-def _limits(shapes: NetShapes) -> tuple[int, int, int, int]:
+def end_limits(shapes: NetShapes) -> tuple[int, int, int, int]:
     """The most blocks a client may hold at each of the four ends."""
     gen, disc = len(shapes.gen), len(shapes.disc)
     return middle(gen), gen - middle(gen) - 1, middle(disc), disc - middle(disc) - 1
 
 
-def corners(shapes: NetShapes) -> list[Cut]:
-    """All cuts whose every end is as small or as large as allowed: sixteen for `cgan`."""
-    ends = [sorted({1, limit}) for limit in _limits(shapes)]
-    return [Cut(*values) for values in itertools.product(*ends)]
-
-
-def read_cuts(text: str, shapes: NetShapes, seed: int) -> list[Cut]:
-    """The cuts that are dealt to the clients in turn: those in `text`, comma separated.
-
-    `"corners"` stands for all corners, shuffled by `seed`, so that a client's cut says nothing
-    about its domain.
+def read_cuts(text: str, shapes: NetShapes) -> list[Cut]:
+    """The cuts in a comma separated list, which are dealt to the clients in turn.
 
     Raises
     ------
     UserError: `text` is no list of cuts, or one of them is impossible for this net.
     """
-    if text == "corners":
-        cuts = corners(shapes)
-        random.Random(seed).shuffle(cuts)
-    else:
-        cuts = [Cut.parse(part) for part in text.split(",")]
+    cuts = [Cut.parse(part) for part in text.split(",")]
     for cut in cuts:
         cut.check(shapes)
     return cuts

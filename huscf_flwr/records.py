@@ -1,7 +1,9 @@
 """What a strategy reports about a round, for logs, files and scores."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from flwr.common import Scalar
 
 from huscf_flwr.cuts import Cut
 from huscf_flwr.nets import State
@@ -25,13 +27,16 @@ class ClientInfo:
     number: its place in every order: the partition id, where nodes have one.
     size: training images.
     domain: its true domain in simulation, empty where the data is the node's own.
+    device: what the client said of its device: its speeds, or the name of its profile, by the
+        keys of a devices file; empty if nothing.
     cut: where its nets are cut; None if it holds them whole.
     """
 
     number: int
     size: int
     domain: str
-    cut: Cut | None
+    device: Mapping[str, Scalar] = field(default_factory=dict)
+    cut: Cut | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ The strategies and clients are those of `flwr run`; only the way between them di
 tests and GPUs.
 """
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -39,19 +40,29 @@ DEFAULT_CLIENTS = 8
 class InProcessClient(ClientProxy):
     """A client in this process: made anew for each message, like Flower's, with lasting state."""
 
-    def __init__(self, context: Context, make: Callable[[Context], GANClient]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        make: Callable[[Context], GANClient],
+        pool: threading.Semaphore | None = None,
+    ) -> None:
+        """A client that `make` makes; `pool` limits how many work at a time."""
         super().__init__(cid=str(context.node_id))
         self._context = context
         self._make = make
+        self._pool = pool or threading.Semaphore()
 
     def get_properties(
         self, ins: GetPropertiesIns, timeout: float | None, group_id: int | None
     ) -> GetPropertiesRes:
-        return self._make(self._context).to_client().get_properties(ins)
+        with self._pool:
+            use_threads(1)  # clients share the cores by being many
+            return self._make(self._context).to_client().get_properties(ins)
 
     def fit(self, ins: FitIns, timeout: float | None, group_id: int | None) -> FitRes:
-        use_threads(1)  # clients share the cores by being many
-        return self._make(self._context).to_client().fit(ins)
+        with self._pool:
+            use_threads(1)
+            return self._make(self._context).to_client().fit(ins)
 
     def get_parameters(
         self, ins: GetParametersIns, timeout: float | None, group_id: int | None
@@ -89,6 +100,7 @@ class Engine:
         # More clients at a time than an iteration batches would only hold memory and wait.
         at_a_time = max(1, config.max_batch // config.batch_size)
         self._server = GANServer(self.strategy, max_workers=min(clients, at_a_time))
+        pool = threading.Semaphore(at_a_time)
         for partition in range(clients):
             context = Context(
                 run_id=0,
@@ -97,7 +109,7 @@ class Engine:
                 state=RecordDict(),
                 run_config=config.as_dict(),
             )
-            client = InProcessClient(context, self.strategy.local_client)
+            client = InProcessClient(context, self.strategy.local_client, pool)
             self._server.client_manager().register(client)
 
     def run(self) -> None:

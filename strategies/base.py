@@ -109,7 +109,7 @@ class GANStrategy(Strategy):
         self.rounds_before = 0
         if config.resume:
             self.restore(newest_checkpoint(Path(base_dir) / config.resume))
-        self.roster = Roster(config, base_dir, lambda numbers: self.choose_cuts(numbers))
+        self.roster = Roster(config, self.question, self.choose_cuts)
         self._round_started = 0.0
         self._iterations = 0
         self._instructed: list[int] = []
@@ -118,8 +118,15 @@ class GANStrategy(Strategy):
     # What a strategy decides
 
     @abstractmethod
-    def choose_cuts(self, numbers: list[int]) -> dict[int, Cut | None]:
-        """The cut of each client, None where it holds the nets whole."""
+    def choose_cuts(self, clients: list[ClientInfo]) -> Mapping[int, Cut | None]:
+        """The cut of each client, by number; None where it holds the nets whole.
+
+        Called with the clients that are there at first, and with those that come later.
+        """
+
+    def question(self) -> Config:
+        """What clients are told when they are asked who they are."""
+        return {"base-dir": self.base_dir}
 
     @abstractmethod
     def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:

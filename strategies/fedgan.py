@@ -23,8 +23,8 @@ class FedGAN(GANStrategy):
 
     client_class: ClassVar[type[GANClient]] = WholeGANClient
 
-    def choose_cuts(self, numbers: list[int]) -> dict[int, Cut | None]:
-        return dict.fromkeys(numbers)
+    def choose_cuts(self, clients: list[ClientInfo]) -> Mapping[int, Cut | None]:
+        return {info.number: None for info in clients}
 
     def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:
         return {net: tuple(indices) for net, indices in whole_net(self.shapes).items()}

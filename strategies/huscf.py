@@ -3,9 +3,11 @@
 import logging
 import secrets
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from flwr.app import Context
 from flwr.common import Config
 from torch import Tensor
@@ -15,10 +17,11 @@ from huscf_flwr.checkpoint import Checkpoint
 from huscf_flwr.clients import GANClient, SplitGANClient, torch_device
 from huscf_flwr.clustering import cluster, divergences, grouped, keep_labels, weights
 from huscf_flwr.config import RunConfig
-from huscf_flwr.cpu import cores
-from huscf_flwr.cuts import Cut, client_blocks, middle, read_cuts
+from huscf_flwr.cpu import cores, use_threads
+from huscf_flwr.cuts import Cut, client_blocks, middle
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import DISC, GEN, PartialGAN, State
+from huscf_flwr.planning.measure import server_flops_per_s
 from huscf_flwr.records import ClientInfo, Progress
 from huscf_flwr.reporting import RunReport
 from huscf_flwr.split.channel import LocalChannel
@@ -28,6 +31,7 @@ from huscf_flwr.split.runner import Runner, RunnerSettings
 from huscf_flwr.split.segments import Segments
 from huscf_flwr.split.session import SessionPlan
 from strategies.base import Combined, GANStrategy, Update
+from strategies.planner import CutPlanner
 
 log = logging.getLogger("huscf_flwr.strategy")
 _OPTIMISER = "optimiser:"  # names in a checkpoint
@@ -82,22 +86,17 @@ class HuSCF(GANStrategy):
         self._clustering = clustering
         self._weighting = weighting
         self._averaging = averaging
-        self._cuts = read_cuts(config.cuts, self.shapes, config.seed)
-        on_server = {
-            GEN: sorted({i for cut in self._cuts for i in cut.gen(self.shapes).server}),
-            DISC: sorted({i for cut in self._cuts for i in cut.disc(self.shapes).server}),
+        self._paced = False
+        self.planner = CutPlanner(config, self.shapes, base_dir, self._measure_server)
+        least = Cut(1, 1, 1, 1)
+        self._on_server = {
+            GEN: least.gen(self.shapes).server,
+            DISC: least.disc(self.shapes).server,
         }
-        nets = PartialGAN(
-            config.net_spec,
-            self.models[0],
-            gen=on_server[GEN],
-            disc=on_server[DISC],
-            device=torch_device(config.device),
-        )
+        nets = self._server_nets()
         segments = Segments(nets, middle(len(self.shapes.disc)), config.learning_rate)
         if config.resume:
-            # The cuts may differ now: a block that was no one's on the server comes from a model.
-            segments.load(self.models[min(self.models)] | self._restored)
+            segments.load(self._restored)
             segments.optimisers.load(
                 {
                     name.removeprefix(_OPTIMISER): value
@@ -112,16 +111,6 @@ class HuSCF(GANStrategy):
             straggler_timeout=config.straggler_timeout,
             round_timeout=config.round_timeout,
         )
-        dtype = next(nets.parameters()).dtype
-        self._frame_bytes = {
-            cut: frame_bytes(cut, self.shapes, config.batch_size, dtype) for cut in self._cuts
-        }
-        largest = max(max(sizes) for sizes in self._frame_bytes.values())
-        if largest > MAX_FRAME_BYTES:
-            raise UserError(
-                f"batch-size={config.batch_size}: frames of {largest / 2**20:.0f} MiB exceed "
-                f"the limit of {MAX_FRAME_BYTES / 2**20:.0f} MiB"
-            )
         self.runner = Runner(segments, self.shapes, settings, log.warning)
         log.info(
             "server segments on %s with %d threads; an iteration batches %d to %d clients",
@@ -141,6 +130,27 @@ class HuSCF(GANStrategy):
             host = config.runner_bind.rpartition(":")[0]
             self.address = config.runner_address or f"{host}:{self._server.port}"
             log.info("segment runner listens on %s:%d", host, self._server.port)
+
+    def _server_nets(self) -> PartialGAN:
+        """All blocks that any cut leaves to the server, as the first model has them."""
+        return PartialGAN(
+            self.config.net_spec,
+            self.models[min(self.models)],
+            gen=self._on_server[GEN],
+            disc=self._on_server[DISC],
+            device=torch_device(self.config.device),
+        )
+
+    def _measure_server(self, cohort: int) -> float:
+        config = self.config
+        spare = Segments(self._server_nets(), middle(len(self.shapes.disc)), config.learning_rate)
+
+        def measure() -> float:
+            use_threads(cores())
+            return server_flops_per_s(spare, config.net_spec, config.batch_size, cohort)
+
+        with ThreadPoolExecutor(1) as pool:  # as the runner, which has a thread of its own
+            return pool.submit(measure).result()
 
     # The three steps
 
@@ -198,8 +208,22 @@ class HuSCF(GANStrategy):
 
     # GANStrategy
 
-    def choose_cuts(self, numbers: list[int]) -> dict[int, Cut | None]:
-        return {number: self._cuts[number % len(self._cuts)] for number in numbers}
+    def question(self) -> Config:
+        runner = {"runner-address": self.address, "token": self.runner.echo_token}
+        return {**super().question(), **runner}
+
+    def choose_cuts(self, clients: list[ClientInfo]) -> Mapping[int, Cut | None]:
+        cuts = self.planner.choose(clients)
+        largest = max(max(self._frame_bytes(cut)) for cut in set(cuts.values()))
+        if largest > MAX_FRAME_BYTES:
+            raise UserError(
+                f"batch-size={self.config.batch_size}: frames of {largest / 2**20:.0f} MiB exceed "
+                f"the limit of {MAX_FRAME_BYTES / 2**20:.0f} MiB"
+            )
+        return cuts
+
+    def _frame_bytes(self, cut: Cut) -> list[int]:
+        return frame_bytes(cut, self.shapes, self.config.batch_size, torch.float32)
 
     def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:
         assert info.cut is not None
@@ -238,6 +262,10 @@ class HuSCF(GANStrategy):
 
     def close_round(self) -> tuple[dict[int, Tensor], dict[int, str]]:
         outcomes = self.runner.close_round()
+        pace = self.runner.pace
+        if pace and not self._paced:
+            log.info(self.planner.compare(pace))
+            self._paced = True
         activations = {o.client: o.activation for o in outcomes if o.activation is not None}
         return activations, {o.client: o.failure for o in outcomes if o.failure is not None}
 
@@ -266,11 +294,15 @@ class HuSCF(GANStrategy):
 
     def summary(self) -> dict[str, Any]:
         cuts = [info.cut for info in self.roster.clients.values() if info.cut is not None]
+        pace, plan = self.runner.pace, self.planner.plan
         return {
             "bytes_per_client_iteration": round(
-                sum(sum(self._frame_bytes[cut]) for cut in cuts) / len(cuts)
+                sum(sum(self._frame_bytes(cut)) for cut in cuts) / len(cuts)
             ),
-            "latency": {"predicted_s": None, "measured_s": self.runner.seconds_per_iteration},
+            "latency": {
+                "predicted_s": plan and plan.predict(pace.clients if pace else plan.cohort),
+                "measured_s": pace and pace.seconds,
+            },
         }
 
     def close(self) -> None:

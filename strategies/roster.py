@@ -1,22 +1,24 @@
 """Who takes part in a run: waiting for clients, asking who they are, numbering them."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
-from flwr.common import GetPropertiesIns, Scalar
+from flwr.common import Config, GetPropertiesIns, Scalar
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
 
 from huscf_flwr.config import RunConfig
 from huscf_flwr.cuts import Cut
 from huscf_flwr.errors import UserError
+from huscf_flwr.planning.devices import DEVICE_KEYS
 from huscf_flwr.records import ClientInfo
 
 log = logging.getLogger("huscf_flwr.strategy")
 _MEET_AT_A_TIME = 64
 
-ChooseCuts = Callable[[list[int]], dict[int, Cut | None]]
+ChooseCuts = Callable[[list[ClientInfo]], Mapping[int, Cut | None]]
 Present = dict[ClientProxy, ClientInfo]
 
 
@@ -26,10 +28,19 @@ class Roster:
     Clients are numbered by partition id, or where nodes have none by the lowest free number.
     """
 
-    def __init__(self, config: RunConfig, base_dir: str, choose_cuts: ChooseCuts) -> None:
-        """Nobody is asked before `gather`; see `GANStrategy` for the parameters."""
+    def __init__(
+        self, config: RunConfig, question: Callable[[], Config], choose_cuts: ChooseCuts
+    ) -> None:
+        """Nobody is asked before `gather`.
+
+        Parameters
+        ----------
+        config: the run config.
+        question: what clients are told when they are asked who they are.
+        choose_cuts: called with all new clients, in the order of their numbers.
+        """
         self._config = config
-        self._base_dir = base_dir
+        self._question = question
         self._choose_cuts = choose_cuts
         self._unusable: set[str] = set()
         self.clients: dict[str, ClientInfo] = {}
@@ -103,7 +114,7 @@ class Roster:
         return max(int(properties["partitions"]) for _, properties in answers)
 
     def _ask(self, proxy: ClientProxy) -> dict[str, Scalar]:
-        ins = GetPropertiesIns({"base-dir": self._base_dir})
+        ins = GetPropertiesIns(self._question())
         try:
             return proxy.get_properties(ins, self._config.start_timeout, 0).properties
         except Exception as error:  # whatever it is, the others go on
@@ -111,18 +122,22 @@ class Roster:
 
     def _enrol(self, answers: list[tuple[str, dict[str, Scalar]]]) -> None:
         taken = {info.number for info in self.clients.values()}
-        numbers = []
+        new: dict[str, ClientInfo] = {}
         # Nodes with a partition first, so that nobody else takes its number.
         answers.sort(key=lambda answer: int(answer[1]["partition"]) < 0)
-        for _, properties in answers:
+        for cid, properties in answers:
             number = int(properties["partition"])
             if number < 0 or number in taken:
                 number = next(n for n in range(len(taken) + 1) if n not in taken)
             taken.add(number)
-            numbers.append(number)
-        cuts = self._choose_cuts(sorted(taken))
-        for (cid, p), number in zip(answers, numbers, strict=True):
-            self.clients[cid] = ClientInfo(number, int(p["size"]), str(p["domain"]), cuts[number])
+            device = {key: properties[key] for key in DEVICE_KEYS if key in properties}
+            size, domain = int(properties["size"]), str(properties["domain"])
+            new[cid] = ClientInfo(number, size, domain, device)
+        if new:
+            cuts = self._choose_cuts(sorted(new.values(), key=lambda info: info.number))
+            self.clients |= {
+                cid: replace(info, cut=cuts[info.number]) for cid, info in new.items()
+            }
 
 
 def _cid(proxy: ClientProxy) -> str:

@@ -2,6 +2,7 @@
 
 from huscf_flwr import cpu  # isort: skip  (before torch)
 
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ cpu.keep_freed_memory()
 
 SPEC = NetSpec(image_size=16, channels=1, num_classes=3, width=2)
 SHAPES: NetShapes = net_shapes(SPEC)
+CUTS = [Cut(*ends) for ends in itertools.product((1, 2), repeat=4)]
+"""All cuts of a net of five blocks."""
 BATCH = 4
 RATE = 1e-2
 PROJECT = Path(__file__).resolve().parents[1]

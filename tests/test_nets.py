@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from conftest import SHAPES, SPEC
+from conftest import CUTS, SHAPES, SPEC
 from torch import nn
 
-from huscf_flwr.cuts import Cut, corners, read_cuts
+from huscf_flwr.cuts import Cut, end_limits, read_cuts
 from huscf_flwr.errors import UserError
 from huscf_flwr.generator import Generator
 from huscf_flwr.nets import (
@@ -63,7 +63,7 @@ def test_parts_join_to_the_whole() -> None:
     state = initial_state(SPEC, 3)
     whole = Generator(SPEC, state)
     latent, labels = torch.randn(5, whole.latent_size), torch.arange(5) % 3
-    for cut in corners(SHAPES):
+    for cut in CUTS:
         span = cut.gen(SHAPES)
         client = PartialGAN(SPEC, state, gen=span.client, disc=()).eval()
         server = PartialGAN(SPEC, state, gen=span.server, disc=()).eval()
@@ -81,13 +81,8 @@ def test_a_side_builds_its_own_blocks_only() -> None:
     assert held == {("gen", "1"), ("gen", "2"), ("disc", "2")}
 
 
-def test_corners_are_all_sixteen_and_dealt_in_random_order() -> None:
-    expected = {Cut(a, b, c, d) for a in (1, 2) for b in (1, 2) for c in (1, 2) for d in (1, 2)}
-    assert set(corners(SHAPES)) == expected
-    dealt = read_cuts("corners", SHAPES, seed=0)
-    assert set(dealt) == expected
-    assert dealt == read_cuts("corners", SHAPES, seed=0) != corners(SHAPES)
-    assert read_cuts("1-2-1-2, 2-1-1-1", SHAPES, 0) == [Cut(1, 2, 1, 2), Cut(2, 1, 1, 1)]
+def test_a_list_of_cuts_is_read_in_its_order() -> None:
+    assert read_cuts("1-2-1-2, 2-1-1-1", SHAPES) == [Cut(1, 2, 1, 2), Cut(2, 1, 1, 1)]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +98,7 @@ def test_corners_are_all_sixteen_and_dealt_in_random_order() -> None:
 )
 def test_impossible_cuts_are_named(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        read_cuts(text, SHAPES, 0)
+        read_cuts(text, SHAPES)
 
 
 def test_own_nets_of_any_length_can_be_cut() -> None:
@@ -133,11 +128,8 @@ def test_own_nets_of_any_length_can_be_cut() -> None:
 
     shapes = net_shapes(NetSpec(net="dense", image_size=9, channels=3, num_classes=2, width=1))
     assert (len(shapes.gen), len(shapes.disc), shapes.latent_size) == (3, 6, 4)
-    found = corners(shapes)
-    assert {(c.gen_head, c.gen_tail, c.disc_head, c.disc_tail) for c in found} == {
-        (1, 1, h, t) for h in (1, 3) for t in (1, 2)
-    }
-    assert found[0].disc(shapes).server == range(1, 5)
+    assert end_limits(shapes) == (1, 1, 3, 2)
+    assert Cut(1, 1, 1, 1).disc(shapes).server == range(1, 5)
 
 
 def test_unknown_net_is_named() -> None:

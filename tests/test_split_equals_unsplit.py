@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import (
     BATCH,
+    CUTS,
     RATE,
     SHAPES,
     SPEC,
@@ -20,13 +21,11 @@ from conftest import (
 )
 from torch import Tensor, nn
 
-from huscf_flwr.cuts import Cut, Span, corners
+from huscf_flwr.cuts import Cut, Span
 from huscf_flwr.losses import loss_if_fake, loss_if_real
 from huscf_flwr.nets import PartialGAN, State, initial_state
 from huscf_flwr.split.grpc import GrpcChannel, RunnerServer
 from huscf_flwr.unsplit import UnsplitTrainer
-
-CUTS = corners(SHAPES)
 
 
 class Plain:

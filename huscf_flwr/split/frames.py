@@ -107,9 +107,14 @@ def check_tensors(tensors: Mapping[str, Tensor], expected: Shapes, dtype: torch.
             )
         if tensor.dtype != dtype:
             raise FrameError(f'"{name}" has dtype {tensor.dtype} where {dtype} was due')
-        # A sum is finite only if every term is; it is far cheaper than testing each of them.
-        if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
-            raise FrameError(f'"{name}" has values that are NaN or infinite')
+        check_finite(tensor, name)
+
+
+def check_finite(tensor: Tensor, name: str) -> None:
+    """Raise `FrameError` unless all values are finite."""
+    # A sum is finite only if every term is; it is far cheaper than testing each of them.
+    if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
+        raise FrameError(f'"{name}" has values that are NaN or infinite')
 
 
 _HEADER = struct.Struct("!4sIIB")

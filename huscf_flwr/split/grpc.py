@@ -17,7 +17,7 @@ from huscf_flwr.errors import UserError
 from huscf_flwr.split.channel import IterationLost, SessionError
 from huscf_flwr.split.frames import Frame, FrameError, decode, encode
 from huscf_flwr.split.runner import RECONNECT_SECONDS, Runner
-from huscf_flwr.split.session import Session
+from huscf_flwr.split.session import EchoSession, Session
 
 MAX_FRAME_BYTES = 256 * 2**20
 """The largest frame either end takes; gRPC refuses larger ones before it allocates memory."""
@@ -90,7 +90,7 @@ class RunnerServer:
             session.disconnected(connection)
 
     @staticmethod
-    def _answer(session: Session, data: bytes) -> bytes:
+    def _answer(session: Session | EchoSession, data: bytes) -> bytes:
         try:
             return _ANSWER + encode(session.exchange_frame(decode(data)))
         except IterationLost as lost:

@@ -6,11 +6,13 @@ thread owns the nets; channel threads only put frames in and wait for answers. W
 is in `segments`.
 """
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -26,7 +28,7 @@ from huscf_flwr.split.frames import (
     check_tensors,
 )
 from huscf_flwr.split.segments import Iteration, Member, Segments
-from huscf_flwr.split.session import Session, SessionOutcome, SessionPlan
+from huscf_flwr.split.session import EchoSession, Session, SessionOutcome, SessionPlan
 
 RECONNECT_SECONDS = 5.0
 """How long a client whose connection broke may take to dial again, at most."""
@@ -50,6 +52,35 @@ class RunnerSettings:
     max_batch: int = 512
     straggler_timeout: float = 60.0
     round_timeout: float = 3600.0
+
+
+class Pace(NamedTuple):
+    """What an iteration takes: seconds, and the clients it batched, on average."""
+
+    seconds: float
+    clients: float
+
+
+@dataclass
+class _Timed:
+    """Sums over the iterations after which at least one client went on at once."""
+
+    iterations: int = 0
+    seconds: float = 0.0
+    clients: int = 0
+    began: float | None = None
+    cohort: int = 0
+
+    def begin(self, cohort: int) -> None:
+        now = time.monotonic()
+        if self.began is not None:
+            self.iterations += 1
+            self.seconds += now - self.began
+            self.clients += self.cohort
+        self.began, self.cohort = now, cohort
+
+    def pause(self) -> None:
+        self.began = None
 
 
 @dataclass
@@ -81,13 +112,14 @@ class Runner:
         self.segments = segments
         self.settings = settings
         self.shapes = shapes
+        self.echo_token = secrets.token_urlsafe(24)
         self._warn = warn
         self._dtype = next(segments.nets.parameters()).dtype
         self._changed = threading.Condition()
         self._round: _Round | None = None
         self._busy = False
-        self._iterations = 0
-        self._iteration_seconds = 0.0
+        self._timed = _Timed()
+        self._echoes: list[tuple[Frame, Future[Frame]]] = []
         self._error: BaseException | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="segment-runner", daemon=True)
@@ -142,9 +174,12 @@ class Runner:
             return Progress(done, sum(s.plan.iterations for s in sessions), note)
 
     @property
-    def seconds_per_iteration(self) -> float | None:
-        """Mean time of an iteration of one cohort so far, from its first exchange to its last."""
-        return self._iteration_seconds / self._iterations if self._iterations else None
+    def pace(self) -> Pace | None:
+        """What iterations have taken so far, from one's beginning to the next's; None before."""
+        timed = self._timed
+        if not timed.iterations:
+            return None
+        return Pace(timed.seconds / timed.iterations, timed.clients / timed.iterations)
 
     def close(self) -> None:
         """Stop the thread; sessions still open get a `SessionError`."""
@@ -155,13 +190,17 @@ class Runner:
 
     # The channels' side
 
-    def join(self, token: str) -> Session:
+    def join(self, token: str) -> Session | EchoSession:
         """The session of the client that holds `token`; joining again resumes it.
+
+        With `echo_token`, which all clients may share, it is one that measures the link.
 
         Raises
         ------
         SessionError: no open round expects this token, or its session has ended.
         """
+        if token == self.echo_token:
+            return EchoSession(self)
         with self._changed:
             session = self._round.sessions.get(token) if self._round else None
             if session is None:
@@ -173,6 +212,13 @@ class Runner:
             session.since = time.monotonic()
             self._changed.notify_all()
             return session
+
+    def _echo(self, frame: Frame) -> Future[Frame]:
+        future: Future[Frame] = Future()
+        with self._changed:
+            self._echoes.append((frame, future))
+            self._changed.notify_all()
+        return future
 
     def _submit(self, session: Session, frame: Frame) -> Future[Frame]:
         with self._changed:
@@ -227,13 +273,14 @@ class Runner:
 
     def _run(self) -> None:
         use_threads(cores())
+        timed = self._timed
         try:
             while (cohort := self._gather()) is not None:
-                started = time.monotonic()
+                timed.begin(len(cohort))
                 self._iterate(cohort)
                 with self._changed:
-                    self._iterations += 1
-                    self._iteration_seconds += time.monotonic() - started
+                    if self._round and not any(s.active for s in self._round.sessions.values()):
+                        timed.pause()
                     self._busy = False
                     self._changed.notify_all()
         except BaseException as error:  # whatever it is, nobody may be left waiting
@@ -252,6 +299,9 @@ class Runner:
         with self._changed:
             while not self._closed:
                 wait = None
+                while self._echoes:
+                    frame, future = self._echoes.pop(0)
+                    future.set_result(frame)
                 if self._round is not None:
                     self._drop_vanished(self._round.sessions.values())
                     sessions = list(self._round.sessions.values())

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from huscf_flwr.cuts import Cut
 from huscf_flwr.split.channel import SessionError
-from huscf_flwr.split.frames import Exchange, Frame, FrameKey, frame_shapes
+from huscf_flwr.split.frames import Exchange, Frame, FrameKey, check_finite, frame_shapes
 
 if TYPE_CHECKING:
     from huscf_flwr.split.runner import Runner
@@ -118,3 +118,33 @@ class Session:
     def leave(self, reason: str) -> None:
         """End the session; harmless when it has finished."""
         self._runner._leave(self, reason)
+
+
+class EchoSession:
+    """Answers every frame with itself: for measuring the link.
+
+    A frame is checked and goes through the runner's thread, as all others do, but no net sees it.
+    """
+
+    connection = 0
+    failure = "the frame could not be read"
+
+    def __init__(self, runner: "Runner") -> None:
+        self._runner = runner
+
+    def exchange_frame(self, frame: Frame) -> Frame:
+        """The same frame.
+
+        Raises
+        ------
+        FrameError: it has values that are NaN or infinite.
+        """
+        for tensor in frame.tensors.values():
+            check_finite(tensor, "echo")
+        return self._runner._echo(frame).result(self._runner.settings.straggler_timeout)
+
+    def disconnected(self, connection: int) -> None:
+        """Nothing depends on it."""
+
+    def leave(self, reason: str) -> None:
+        """Nothing depends on it."""

@@ -1,0 +1,58 @@
+"""`huscf generate`: images from what was trained."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from huscf_flwr.batches import to_uint8
+from huscf_flwr.errors import UserError
+
+_DESCRIPTION = """\
+Generate images from a generator that a run left.
+
+  huscf generate runs/latest/generator-cluster-0.safetensors -n 100 --out grid.png
+  huscf generate runs/latest/generator-cluster-1.safetensors -n 5000 --label 3 --out threes.npz
+
+A .png shows the images side by side; an .npz holds `images` (uint8, (n, H, W) or (n, H, W, C)) and
+`labels` (int64), and can be used as a domain.
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Add the subcommand to argparse's `commands`."""
+    parser = commands.add_parser(
+        "generate",
+        help="generate images from a trained generator",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", metavar="FILE", help="generator-cluster-*.safetensors")
+    parser.add_argument("-n", type=int, default=100, help="how many (100)")
+    parser.add_argument("--label", type=int, help="one class for all; all in turn without")
+    parser.add_argument("--seed", type=int, help="same seed, same images; new ones without")
+    parser.add_argument("--out", required=True, metavar="FILE", help=".png or .npz")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from huscf_flwr.generator import load_generator
+    from huscf_flwr.reporting import save_images
+
+    path = Path(options.out)
+    if path.suffix not in (".png", ".npz"):
+        raise UserError(f"--out {path}: must end in .png or .npz")
+    generator = load_generator(options.file)
+    images, labels = generator.sample(options.n, options.label, options.seed)
+    try:
+        if path.suffix == ".png":
+            columns = generator.spec.num_classes if options.label is None else 10
+            save_images(images, path, columns)
+        else:
+            pixels = to_uint8(images).permute(0, 2, 3, 1).numpy()
+            grey = pixels.shape[3] == 1
+            np.savez(path, images=pixels[..., 0] if grey else pixels, labels=labels.numpy())
+    except OSError as error:
+        raise UserError(f"--out {path}: cannot be written: {error}") from None
+    print(f"{len(images)} images in {path}")

@@ -1,0 +1,96 @@
+"""`huscf plan`: the best cuts for a fleet, without training."""
+
+import argparse
+import json
+import os
+from typing import Any
+
+from huscf_flwr.config import RunConfig
+from huscf_flwr.errors import UserError
+
+_DESCRIPTION = """\
+Find the cuts with which one training iteration of a fleet takes the least time.
+
+  huscf plan --devices paper --clients 80 --image-size 28 --width 64 --compare
+  huscf plan --devices fleet.toml --plot timeline.png
+  huscf plan --devices fleet.toml --net my_nets:mine --json
+
+A device file has a [server] and a [[profiles]] table for each kind of client:
+
+  [server]
+  flops-per-s = 672e9        # floating-point operations per second; a multiply-add is two
+  link-bytes-per-s = 1000e6
+
+  [[profiles]]
+  name = "phone"
+  flops-per-s = 16e9
+  link-bytes-per-s = 5e6
+  clients = 30               # its share of the clients; 1 unless given
+
+`paper` is the file of the paper's seven devices. The same names are what the run key `devices`
+takes; there, `measured` has every device measure itself.
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Add the subcommand to argparse's `commands`."""
+    run = RunConfig()
+    parser = commands.add_parser(
+        "plan",
+        help="find the best cuts for a fleet",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--devices", required=True, metavar="FILE|paper", help="what the devices can do")
+    add("--clients", type=int, metavar="N", help="how many; as many as the file says without")
+    add("--net", default=run.net, help=f"registered net, or module:name ({run.net})")
+    add("--image-size", type=int, default=28, help="in pixels (28)")
+    add("--channels", type=int, default=run.channels, help=f"of the images ({run.channels})")
+    add("--num-classes", type=int, default=run.num_classes, help=f"labels ({run.num_classes})")
+    add("--width", type=int, default=64, help="of the narrowest convolution (64, the paper's)")
+    add("--batch-size", type=int, default=run.batch_size, help=f"per client ({run.batch_size})")
+    add(
+        "--search",
+        default="auto",
+        help="exhaustive: the fastest plan, for few kinds of devices; genetic: for any number; "
+        "auto (the default) picks",
+    )
+    add("--seed", type=int, default=run.seed, help=f"of the genetic search ({run.seed})")
+    add("--compare", action="store_true", help="say what simpler plans would take")
+    add("--plot", metavar="FILE", help="draw a timeline of one iteration (.png, .svg or .pdf)")
+    add("--json", action="store_true", help="print JSON instead of a table")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from huscf_flwr.nets import net_shapes
+    from huscf_flwr.planning.devices import fleet_of, read_devices
+    from huscf_flwr.planning.plan import alternatives, make_plan
+    from huscf_flwr.planning.timeline import draw_timeline
+
+    spec = RunConfig(
+        net=options.net,
+        image_size=options.image_size,
+        channels=options.channels,
+        num_classes=options.num_classes,
+        width=options.width,
+        batch_size=options.batch_size,
+    ).net_spec
+    fleet = fleet_of(read_devices(options.devices, os.getcwd()), options.clients)
+    plan = make_plan(spec, options.batch_size, fleet, search=options.search, seed=options.seed)
+    others = alternatives(plan, net_shapes(spec)) if options.compare else {}
+    if options.json:
+        extra = {"alternatives": others} if others else {}
+        print(json.dumps({**plan.as_dict(), **extra}, indent=2))
+    else:
+        print("\n".join(plan.lines()))
+        print(f"\none iteration of {plan.cohort:.0f} clients: {plan.latency_s:.3f} s")
+        for name, seconds in others.items():
+            print(f"  {name}: {seconds:.3f} s, {seconds / plan.latency_s:.1f} times as long")
+        print(f"({plan.search} search, {plan.seconds:.2f} s)")
+    if options.plot:
+        try:
+            draw_timeline(plan, options.plot)
+        except (OSError, ValueError) as error:
+            raise UserError(f"--plot {options.plot}: {error}") from None
