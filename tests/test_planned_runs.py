@@ -1,0 +1,190 @@
+"""Runs whose cuts are planned: for the devices of a file, for stated and for measured ones."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import BATCH, images, running, segments, write_npz
+from flwr.app import Context, RecordDict
+
+from huscf_flwr.clients import SplitGANClient
+from huscf_flwr.config import RunConfig
+from huscf_flwr.cuts import Cut
+from huscf_flwr.errors import UserError
+from huscf_flwr.nets import net_shapes
+from huscf_flwr.planning.measure import measure_client
+from huscf_flwr.records import ClientInfo
+from huscf_flwr.split.channel import LocalChannel, SessionError
+from huscf_flwr.split.frames import Exchange, Frame, FrameError, FrameKey
+from huscf_flwr.split.grpc import GrpcChannel, RunnerServer
+from simulations.engine import run
+from strategies.planner import CutPlanner
+
+FAST, SLOW = (1e12, 1e9), (1e5, 1e9)
+FLEET = """
+server = {flops-per-s = 1e9, link-bytes-per-s = 1e9}
+profiles = [
+  {name = "fast", flops-per-s = 1e12, link-bytes-per-s = 1e9},
+  {name = "slow", flops-per-s = 1e5, link-bytes-per-s = 1e9},
+]
+"""
+MOST, LEAST = Cut(2, 2, 2, 2), Cut(1, 1, 1, 1)
+
+
+def config(**settings: Any) -> RunConfig:
+    return RunConfig(
+        **{
+            "num_clients": 4,
+            "num_classes": 3,
+            "width": 2,
+            "batch_size": BATCH,
+            "local_epochs": 1,
+            "num_server_rounds": 1,
+            "utility_images": 100,
+            "domains": "one.npz",
+            **settings,
+        }
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_npz(tmp_path / "one.npz", images(40))
+    (tmp_path / "fleet.toml").write_text(FLEET)
+    return tmp_path
+
+
+def planner(folder: Path, speed: float = 1e9, **settings: Any) -> CutPlanner:
+    run_config = config(**settings)
+    return CutPlanner(run_config, net_shapes(run_config.net_spec), str(folder), lambda n: speed)
+
+
+def client(number: int, speeds: tuple[float, float] | None = None, **device: Any) -> ClientInfo:
+    keys = ("flops-per-s", "link-bytes-per-s")
+    return ClientInfo(number, 10, "", {**dict(zip(keys, speeds or (), strict=False)), **device})
+
+
+def test_a_run_takes_its_cuts_from_the_plan_for_a_file(folder: Path) -> None:
+    """The server is slow: fast devices hold all they can; those that are slower still, least."""
+    made = run(config(devices="fleet.toml"), str(folder))
+    with (made / "clusters.csv").open() as file:
+        cuts = sorted(row["cut"] for row in csv.DictReader(file))
+    assert cuts == [str(LEAST)] * 2 + [str(MOST)] * 2
+    latency = json.loads((made / "summary.json").read_text())["latency"]
+    assert latency["predicted_s"] > 1 > latency["measured_s"] > 0  # such devices would be slow
+
+
+def test_clients_in_this_process_measure_themselves(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="huscf_flwr"):
+        made = run(config(devices="measured"), str(folder))
+    latency = json.loads((made / "summary.json").read_text())["latency"]
+    assert 0 < latency["predicted_s"] < 10 * latency["measured_s"]
+    assert any("planned cuts for measured devices" in line for line in caplog.messages)
+    (line,) = [line for line in caplog.messages if "s measured, " in line]
+    assert "s predicted" in line
+
+
+def test_listed_cuts_need_no_plan_and_no_devices(folder: Path) -> None:
+    given = planner(folder, cuts="1-2-1-2,2-2-2-2", devices="no-such-file")
+    assert given.choose([client(0), client(1), client(4)]) == {
+        0: Cut(1, 2, 1, 2),
+        1: MOST,
+        4: Cut(1, 2, 1, 2),
+    }
+    assert given.plan is None
+
+
+def test_a_node_states_its_speeds_or_its_profile(folder: Path) -> None:
+    def properties(**node: Any) -> dict[str, Any]:
+        context = Context(
+            run_id=0,
+            node_id=1,
+            node_config={"data": str(folder / "one.npz"), **node},
+            state=RecordDict(),
+            run_config=config().as_dict(),
+        )
+        return SplitGANClient(context).get_properties({})
+
+    stated = properties(**{"flops-per-s": 5e9, "link-bytes-per-s": 2})
+    assert (stated["flops-per-s"], stated["link-bytes-per-s"]) == (5e9, 2)
+    assert properties(profile="phone")["profile"] == "phone"
+    half = properties(**{"flops-per-s": 5e9})
+    assert half["error"] == "this node's --node-config: lacks link-bytes-per-s"
+
+
+def test_stated_measured_and_dealt_devices_are_planned_together(folder: Path) -> None:
+    """Numbers as stated, names from the file, the rest dealt; the server measures itself."""
+    made = planner(folder, speed=2e9, devices="fleet.toml")
+    cuts = made.choose(
+        [
+            client(0, FAST),
+            client(1, SLOW),
+            client(2, profile="slow"),
+            client(3, FAST, **{"overhead-s": 0.0}),
+            client(4),
+        ]
+    )
+    assert (cuts[0], cuts[1], cuts[2], cuts[3]) == (MOST, LEAST, LEAST, MOST)
+    assert made.plan is not None and made.plan.fleet.server.flops_per_s == 2e9
+    # Who comes later gets the cut of the group it is most like, and nobody else's changes.
+    assert made.choose([client(9, (9e11, 2e9)), client(7, (2e6, 1e9))]) == {9: MOST, 7: LEAST}
+
+
+@pytest.mark.parametrize(
+    ("settings", "info", "message"),
+    [
+        ({"devices": "fleet.toml"}, client(0, profile="tablet"), 'profile "tablet" is unknown'),
+        ({"devices": "measured"}, client(3), "client 3 did not measure its device"),
+        ({"devices": "measured"}, client(0, profile="x"), "names no file of profiles"),
+        (
+            {"devices": "fleet.toml"},
+            client(2, (0.0, 1.0)),
+            "client 2: flops-per-s=0 must be",
+        ),
+    ],
+)
+def test_impossible_devices_end_the_run(
+    settings: dict[str, str], info: ClientInfo, message: str, folder: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        planner(folder, **settings).choose([info])
+
+
+def test_a_device_is_measured_over_both_channels() -> None:
+    """Even while a round is open; and nobody without the token gets an echo."""
+    spec_of_run = config().net_spec
+    with running(segments()) as runner:
+        server = RunnerServer(runner, "127.0.0.1:0")
+        try:
+            runner.open_round(1, [])
+
+            def dial(token: str) -> GrpcChannel:
+                return GrpcChannel(
+                    f"127.0.0.1:{server.port}", token, dial_timeout=20, round_timeout=60
+                )
+
+            for channel in (
+                LocalChannel(runner, runner.echo_token),
+                dial(runner.echo_token),
+            ):
+                frame = Frame(FrameKey(0, 0, Exchange.JUDGE), {"fake": torch.rand(3, 2)})
+                answer = channel.exchange(frame)
+                assert answer.key == frame.key
+                assert torch.equal(answer.tensors["fake"], frame.tensors["fake"])
+                found = measure_client(channel, spec_of_run, BATCH, "cpu")
+                assert found.flops_per_s > 0 and found.link_bytes_per_s > 0
+                assert found.overhead_s >= 0
+                with pytest.raises((SessionError, FrameError)):
+                    channel.exchange(Frame(frame.key, {"fake": torch.full((2,), torch.nan)}))
+                channel.close()
+            stranger = dial("guess")
+            with pytest.raises(SessionError, match="unknown token"):
+                stranger.exchange(frame)
+            stranger.close()
+        finally:
+            server.close()
