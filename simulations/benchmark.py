@@ -1,7 +1,8 @@
-"""How fast the same work goes unsplit, in-process, and by `flwr run`; and the engine's memory.
+"""How fast the same work goes unsplit, in-process, and by `flwr run`; memory; predicted times.
 
-    python -m simulations.benchmark            client iterations per second, three ways
-    python -m simulations.benchmark --memory   peak memory of 8 and of 64 in-process clients
+    python -m simulations.benchmark             client iterations per second, three ways
+    python -m simulations.benchmark --memory    peak memory of 8 and of 64 in-process clients
+    python -m simulations.benchmark --latency   predicted and measured time of an iteration
 
 Each measurement has a process of its own, so that none sees another's threads or memory. A client
 iteration is one batch through one step of both nets. Starting Ray is not counted.
@@ -76,15 +77,15 @@ def in_process(folder: Path, clients: int = CLIENTS, **settings: object) -> dict
     return _summary(folder)
 
 
-def flwr_run(folder: Path) -> dict[str, Any]:
+def flwr_run(folder: Path, **settings: object) -> dict[str, Any]:
     """The summary of a run of `flwr run` on four Ray workers, as `make demo` has them."""
     output = folder / "flwr"
-    settings = " ".join(f"{key}={value}" for key, value in SETTINGS.items())
+    pairs = " ".join(f"{key}={value!r}" for key, value in {**SETTINGS, **settings}.items())
     command = [
         str(Path(sys.executable).with_name("flwr")),
         *("run", str(PROJECT), "local", "--stream"),
         *("--federation-config", _FEDERATION),
-        *("--run-config", f"{settings} output-dir='{output}'"),
+        *("--run-config", f"{pairs} output-dir='{output}'"),
     ]
     # Processes share the cores here by being many; a SuperLink that runs already keeps its own.
     settings_of_flower = {
@@ -129,18 +130,32 @@ def _compare_memory() -> None:
         )
 
 
+def _compare_latency() -> None:
+    print(f"{'seconds of an iteration':28}{'predicted':>12}{'measured':>12}{'ratio':>8}")
+    for label, measure in (("in-process", in_process), ("flwr run, over gRPC", flwr_run)):
+        with tempfile.TemporaryDirectory() as folder:
+            latency = measure(Path(folder), devices="measured")["latency"]
+        predicted, measured = latency["predicted_s"], latency["measured_s"]
+        print(
+            f"{label:28}{predicted:12.3f}{measured:12.3f}{measured / predicted:8.2f}", flush=True
+        )
+
+
 def main() -> None:
     """See the module's text."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--memory", action="store_true", help="compare memory, not speed")
+    parser.add_argument("--latency", action="store_true", help="compare predictions, not speed")
     parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.plain:
         print(plain())
     elif options.memory:
         _compare_memory()
+    elif options.latency:
+        _compare_latency()
     else:
         _compare_speed()
 

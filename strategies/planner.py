@@ -22,7 +22,7 @@ from huscf_flwr.planning.devices import (
 from huscf_flwr.planning.plan import Plan, make_plan
 from huscf_flwr.planning.search import SEARCHES
 from huscf_flwr.records import ClientInfo
-from huscf_flwr.split.runner import Pace
+from huscf_flwr.split.pace import Pace
 
 log = logging.getLogger("huscf_flwr.strategy")
 

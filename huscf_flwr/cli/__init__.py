@@ -3,6 +3,7 @@
 from huscf_flwr import cpu  # isort: skip  (before torch)
 
 import argparse
+import os
 import sys
 
 from huscf_flwr.cli import generate, plan, train
@@ -17,6 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
         module.add_command(commands)
     options = parser.parse_args(arguments)
     cpu.keep_freed_memory()
+    sys.path.append(os.getcwd())  # where own nets and strategies are
     try:
         options.run(options)
     except UserError as error:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from torch import Tensor
 
@@ -27,6 +26,7 @@ from huscf_flwr.split.frames import (
     FrameKey,
     check_tensors,
 )
+from huscf_flwr.split.pace import Pace, Stopwatch
 from huscf_flwr.split.segments import Iteration, Member, Segments
 from huscf_flwr.split.session import EchoSession, Session, SessionOutcome, SessionPlan
 
@@ -52,35 +52,6 @@ class RunnerSettings:
     max_batch: int = 512
     straggler_timeout: float = 60.0
     round_timeout: float = 3600.0
-
-
-class Pace(NamedTuple):
-    """What an iteration takes: seconds, and the clients it batched, on average."""
-
-    seconds: float
-    clients: float
-
-
-@dataclass
-class _Timed:
-    """Sums over the iterations after which at least one client went on at once."""
-
-    iterations: int = 0
-    seconds: float = 0.0
-    clients: int = 0
-    began: float | None = None
-    cohort: int = 0
-
-    def begin(self, cohort: int) -> None:
-        now = time.monotonic()
-        if self.began is not None:
-            self.iterations += 1
-            self.seconds += now - self.began
-            self.clients += self.cohort
-        self.began, self.cohort = now, cohort
-
-    def pause(self) -> None:
-        self.began = None
 
 
 @dataclass
@@ -118,7 +89,7 @@ class Runner:
         self._changed = threading.Condition()
         self._round: _Round | None = None
         self._busy = False
-        self._timed = _Timed()
+        self._stopwatch = Stopwatch()
         self._echoes: list[tuple[Frame, Future[Frame]]] = []
         self._error: BaseException | None = None
         self._closed = False
@@ -175,11 +146,8 @@ class Runner:
 
     @property
     def pace(self) -> Pace | None:
-        """What iterations have taken so far, from one's beginning to the next's; None before."""
-        timed = self._timed
-        if not timed.iterations:
-            return None
-        return Pace(timed.seconds / timed.iterations, timed.clients / timed.iterations)
+        """What iterations have taken so far, on average; None before the second."""
+        return self._stopwatch.pace
 
     def close(self) -> None:
         """Stop the thread; sessions still open get a `SessionError`."""
@@ -273,14 +241,13 @@ class Runner:
 
     def _run(self) -> None:
         use_threads(cores())
-        timed = self._timed
         try:
             while (cohort := self._gather()) is not None:
-                timed.begin(len(cohort))
+                self._stopwatch.begin(len(cohort))
                 self._iterate(cohort)
                 with self._changed:
                     if self._round and not any(s.active for s in self._round.sessions.values()):
-                        timed.pause()
+                        self._stopwatch.pause()
                     self._busy = False
                     self._changed.notify_all()
         except BaseException as error:  # whatever it is, nobody may be left waiting

@@ -1,0 +1,43 @@
+"""How long iterations take: a stopwatch for the segment runner."""
+
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Pace(NamedTuple):
+    """What an iteration takes: seconds, and the clients it batched, on average."""
+
+    seconds: float
+    clients: float
+
+
+@dataclass
+class Stopwatch:
+    """Times iterations from one's beginning to the next's, where clients went on at once."""
+
+    iterations: int = 0
+    seconds: float = 0.0
+    clients: int = 0
+    _began: float | None = None
+    _cohort: int = 0
+
+    def begin(self, cohort: int) -> None:
+        """An iteration of so many clients begins; the one before it has ended."""
+        now = time.monotonic()
+        if self._began is not None:
+            self.iterations += 1
+            self.seconds += now - self._began
+            self.clients += self._cohort
+        self._began, self._cohort = now, cohort
+
+    def pause(self) -> None:
+        """Nobody is there to go on: the iteration that began last does not count."""
+        self._began = None
+
+    @property
+    def pace(self) -> Pace | None:
+        """The mean so far, or None before the first that counts."""
+        if not self.iterations:
+            return None
+        return Pace(self.seconds / self.iterations, self.clients / self.iterations)
