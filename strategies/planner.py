@@ -99,7 +99,7 @@ class CutPlanner:
             seed=config.seed,
         )
         log.info(
-            "planned cuts for %s devices, server %s (%s search, %.2f s):",
+            "planned cuts for %s devices and %s (%s search, %.2f s):",
             "measured" if self._measured else f"the {self._source}",
             plan.fleet.server,
             plan.search,
