@@ -72,9 +72,11 @@ def plan_runs(
         for strategy in strategies or [config.strategy]:
             for seed in range(config.seed, config.seed + seeds):
                 label = f"{scenario}-{strategy.rpartition(':')[2].lower()}-seed-{seed}"
-                settings = {"strategy": strategy, "seed": seed, "name": label}
-                output = str(folder / label)
-                runs.append(Run(scenario, replace(config, output_dir=output, **settings)))
+                folder_of_run = str(folder / label)
+                one = replace(
+                    config, strategy=strategy, seed=seed, name=label, output_dir=folder_of_run
+                )
+                runs.append(Run(scenario, one))
     return runs
 
 
