@@ -34,6 +34,7 @@ _PANELS = 3  # in a row
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.grid": True,
+    "axes.labelpad": 6,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlesize": "medium",
@@ -86,7 +87,7 @@ def curves(run: RunFiles, columns: Sequence[str]) -> Picture:
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(_whole_numbers())
         if column == "seconds":
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.1 * max(y))
     handles = panels[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper right", ncols=min(len(lines), 8))
     names = ", ".join(title(column) for column in columns)
@@ -161,15 +162,23 @@ def data(run: RunFiles) -> Picture:
     classes = max(len(member.labels) for member in members)
     figure = Figure(figsize=(_WIDTH, 3.6))
     axes = figure.add_subplot()
-    places = np.arange(len(members))
+    # A step for each client, and one without height between two of them.
+    edges = (np.arange(len(members))[:, None] + [-0.4, 0.4]).ravel()
     bottom = np.zeros(len(members))
-    spectrum = matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, max(classes, 1)))
+    spectrum = matplotlib.colormaps["viridis"](np.linspace(0, 1, max(classes, 1)))
     for label in range(classes):
         counts = np.array([m.labels[label] if label < len(m.labels) else 0 for m in members])
-        axes.bar(places, counts, bottom=bottom, color=spectrum[label], width=0.8, label=str(label))
+        axes.stairs(
+            _with_gaps(bottom + counts),
+            edges,
+            baseline=_with_gaps(bottom),
+            fill=True,
+            color=spectrum[label],
+            label=str(label),
+        )
         bottom += counts
-    sizes = np.array([member.size for member in members])
-    axes.bar(places, sizes - bottom, bottom=bottom, color="0.75", width=0.8)
+    if not classes:
+        axes.bar(range(len(members)), [member.size for member in members], color="0.6")
     axes.set_ylabel("training images")
     axes.grid(visible=False, axis="x")
     axes.margins(x=0.02)
@@ -191,6 +200,10 @@ def title(column: str) -> str:
 def _points(rows: Sequence[Measured], column: str) -> tuple[list[int], list[float]]:
     known = [row for row in rows if column in row.values]
     return [row.round for row in known], [row.values[column] for row in known]
+
+
+def _with_gaps(values: np.ndarray) -> np.ndarray:
+    return np.stack([values, np.zeros(len(values))], axis=1).ravel()[:-1]
 
 
 def _whole_numbers() -> MaxNLocator:

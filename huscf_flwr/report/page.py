@@ -102,21 +102,19 @@ def _content(run: RunFiles) -> dict[str, Any]:
 
 
 def _about(run: RunFiles) -> str:
-    planned = run.config.get("num-server-rounds", "?")
     state = "" if run.summary else "; it is going on, or ended early"
-    return f"A run of the strategy {run.config.get('strategy')} in {run.folder}: " + (
-        f"{run.rounds[-1]} of {planned} rounds{state}."
-    )
+    return f"What a run left in {run.folder}{state}."
 
 
 def _headline(run: RunFiles) -> dict[str, Any]:
     members, summary = run.last_members, run.summary
+    ari = summary.get("adjusted_rand_index")
     return {
         "strategy": run.config.get("strategy"),
-        "rounds": run.rounds[-1],
+        "rounds": f"{run.rounds[-1]} of {run.config.get('num-server-rounds')}",
         "clients": len(members),
         "clusters": len({member.cluster for member in members}),
-        "adjusted Rand index": summary.get("adjusted_rand_index"),
+        "adjusted Rand index": "-" if ari is None else f"{ari:.2f}",
         "duration": _duration(summary["seconds"] if summary else sum(_round_seconds(run))),
     }
 
@@ -190,7 +188,7 @@ def _cost_rows(run: RunFiles) -> _Rows:
     seconds, summary = _round_seconds(run), run.summary
     rows: _Rows = [
         ["mean seconds of a round", sum(seconds) / len(seconds)],
-        ["shortest and longest", f"{min(seconds):.3g} to {max(seconds):.3g}"],
+        ["seconds of the shortest and the longest", f"{min(seconds):.4g} to {max(seconds):.4g}"],
         ["client iterations per second", summary.get("iterations_per_second")],
         *(
             [f"peak memory of {'a client' if role == 'client' else f'the {role}'}", f"{size} MiB"]

@@ -4,15 +4,20 @@ In a module, not an .html file: a Flower bundle leaves such files out.
 """
 
 TEMPLATE = """\
-{% macro figure(picture, class="") %}
-<figure class="{{ class }}">
+{% macro chart(picture) %}
+<figure class="chart"><img src="{{ picture.uri }}" alt="{{ picture.alt }}"></figure>
+{% endmacro %}
+{% macro grid(picture) %}
+<figure>
 <img src="{{ picture.uri }}" alt="{{ picture.alt }}">
-{% if picture.caption %}<figcaption>{{ picture.caption }}</figcaption>{% endif %}
+<figcaption>{{ picture.caption }}</figcaption>
 </figure>
 {% endmacro %}
 {% macro table(head, rows) %}
 <div class="scroll"><table>
+{% if head %}
 <thead><tr>{% for cell in head %}<th scope="col">{{ cell }}</th>{% endfor %}</tr></thead>
+{% endif %}
 <tbody>
 {% for row in rows %}
 <tr><th scope="row">{{ row[0] }}</th>
@@ -71,14 +76,21 @@ dd { margin: 0.1rem 0 0; font-size: 1.2rem; font-variant-numeric: tabular-nums; 
 .scroll { overflow: auto; max-height: 36rem; margin: 0.75rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.93rem; }
 th, td {
-  padding: 0.3rem 1.4rem 0.3rem 0; text-align: right; border-bottom: 1px solid var(--line);
+  padding: 0.3rem 1.4rem 0.3rem 0; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid var(--line);
 }
 th:first-child { text-align: left; font-weight: normal; }
 thead th, thead th:first-child { font-weight: 600; }
-.config td { text-align: left; font-family: ui-monospace, Menlo, Consolas, monospace; }
+.config .scroll { max-height: none; }
+.config th { text-align: left; }
+.config td {
+  text-align: left; white-space: normal; font-family: ui-monospace, Menlo, Consolas, monospace;
+}
 figure { margin: 0.75rem 0; padding: 0.75rem; background: #ffffff; border-radius: 8px;
   border: 1px solid var(--line); }
 figure img { display: block; width: 100%; height: auto; }
+.chart { overflow-x: auto; }
+.chart img { min-width: 40rem; }
 figcaption { padding-top: 0.4rem; font-size: 0.85rem; color: #5b6570; text-align: center; }
 .strip { display: grid; grid-template-columns: repeat(3, 1fr); gap: 0.75rem; }
 .pair { display: grid; grid-template-columns: repeat(2, 1fr); gap: 0.75rem; }
@@ -109,29 +121,29 @@ summary { cursor: pointer; color: var(--link); }
 <h2 id="scores">{{ sections.scores }}</h2>
 {% if scores %}{{ table(scores_head, scores) }}{% endif %}
 {% if score_curves %}
-{{ figure(score_curves) }}
+{{ chart(score_curves) }}
 {% else %}
 <p>No round has scores: they need the clients' domains, which are known in simulation.</p>
 {% endif %}
 
 <h2 id="training">{{ sections.training }}</h2>
-{{ figure(training) }}
+{{ chart(training) }}
 
 <h2 id="samples">{{ sections.samples }}</h2>
 <p>One column per class; the same latent vectors in every round.</p>
 {% for pair in pairs %}
 <h3>{{ pair.title }}</h3>
-<div class="pair">{{ figure(pair.generated) }}{{ figure(pair.real) }}</div>
+<div class="pair">{{ grid(pair.generated) }}{{ grid(pair.real) }}</div>
 {% endfor %}
 {% for title, pictures in strips.items() %}
 <h3>{{ title }}</h3>
-<div class="strip">{% for picture in pictures %}{{ figure(picture) }}{% endfor %}</div>
+<div class="strip">{% for picture in pictures %}{{ grid(picture) }}{% endfor %}</div>
 {% endfor %}
 
 <h2 id="clusters">{{ sections.clusters }}</h2>
-{{ figure(clusters) }}
+{{ chart(clusters) }}
 <h3>Weights and divergences in round {{ last }}</h3>
-{{ figure(weights) }}
+{{ chart(weights) }}
 
 <h2 id="plan">{{ sections.plan }}</h2>
 {% if plan %}
@@ -146,13 +158,13 @@ computes, sends and receives, and keeps the server busy.</p>
 <p>The clients hold their nets whole.</p>
 {% endif %}
 {% if latency %}{{ table(latency_head, latency) }}{% endif %}
-{% if timeline %}{{ figure(timeline) }}{% endif %}
+{% if timeline %}{{ chart(timeline) }}{% endif %}
 
 <h2 id="data">{{ sections.data }}</h2>
-{{ figure(data) }}
+{{ chart(data) }}
 
 <h2 id="costs">{{ sections.costs }}</h2>
-{{ table(["time and memory", ""], costs) }}
+{{ table([], costs) }}
 {% if exchanges %}
 <h3>What a client sends and gets in an iteration</h3>
 {{ table(["exchange", "up", "down"], exchanges) }}
