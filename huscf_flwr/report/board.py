@@ -33,10 +33,15 @@ class Board:
 
         run = read_run(self._folder)
         last = run.rounds[-1]
-        for name, rows in run.curves().items():
-            for column, value in rows[-1].values.items() if rows[-1].round == last else ():
-                tag = column if column == "seconds" else f"{column}/{name}"
-                self._writer.add_scalar(tag, value, last)
+        newest = {name: rows[-1] for name, rows in run.curves().items() if rows[-1].round == last}
+        # By tag: the seconds of a round are the same for all domains, and count once.
+        numbers = {
+            column if column == "seconds" else f"{column}/{name}": value
+            for name, row in newest.items()
+            for column, value in row.values.items()
+        }
+        for tag, value in numbers.items():
+            self._writer.add_scalar(tag, value, last)
         for cluster, grids in run.grids().items():
             if last in grids:
                 with Image.open(grids[last]) as picture:
