@@ -90,6 +90,7 @@ class RunConfig:
     utility_images: int = _key(
         10_000, "generated images that the utility classifier is trained on", at_least=100
     )
+    tensorboard: bool = _key(False, "write TensorBoard's files to the run's folder, too")
 
     def __post_init__(self) -> None:
         for key in fields(self):
@@ -184,7 +185,9 @@ def _name(field_name: str) -> str:
 
 def _typed(key: Field[Any], value: Any) -> Value:
     wanted: type[Value] = type(key.default)  # type: ignore[assignment]
-    if isinstance(value, _Typed) and wanted is not str:
+    if isinstance(value, _Typed) and wanted is bool:
+        value = {"true": True, "false": False}.get(value, value)
+    elif isinstance(value, _Typed) and wanted is not str:
         try:
             return wanted(value)
         except ValueError:
@@ -196,7 +199,7 @@ def _typed(key: Field[Any], value: Any) -> Value:
     if key.name == "clusters" and type(value) is int:
         return str(value)
     if type(value) is not wanted:
-        kinds = {int: "a whole number", float: "a number", str: "text"}
+        kinds = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
         raise UserError(f"{_name(key.name)}={value!r}: must be {kinds[wanted]}")
     checked: Value = value
     return checked

@@ -30,6 +30,7 @@ class ClientInfo:
     device: what the client said of its device: its speeds, or the name of its profile, by the
         keys of a devices file; empty if nothing.
     cut: where its nets are cut; None if it holds them whole.
+    part: its partition id and the number of partitions, where its data was dealt.
     """
 
     number: int
@@ -37,6 +38,7 @@ class ClientInfo:
     domain: str
     device: Mapping[str, Scalar] = field(default_factory=dict)
     cut: Cut | None = None
+    part: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from huscf_flwr.planning.measure import server_flops_per_s
 from huscf_flwr.records import ClientInfo, Progress
 from huscf_flwr.reporting import RunReport
 from huscf_flwr.split.channel import LocalChannel
-from huscf_flwr.split.frames import frame_bytes
+from huscf_flwr.split.frames import Exchange, frame_bytes
 from huscf_flwr.split.grpc import MAX_FRAME_BYTES, RunnerServer
 from huscf_flwr.split.runner import Runner, RunnerSettings
 from huscf_flwr.split.segments import Segments
@@ -213,7 +213,10 @@ class HuSCF(GANStrategy):
         return {**super().question(), **runner}
 
     def choose_cuts(self, clients: list[ClientInfo]) -> Mapping[int, Cut | None]:
+        planned = self.planner.plan
         cuts = self.planner.choose(clients)
+        if self.planner.plan is not planned and self.planner.plan is not None:
+            self.report.plan(self.planner.plan)
         largest = max(max(self._frame_bytes(cut)) for cut in set(cuts.values()))
         if largest > MAX_FRAME_BYTES:
             raise UserError(
@@ -295,10 +298,13 @@ class HuSCF(GANStrategy):
     def summary(self) -> dict[str, Any]:
         cuts = [info.cut for info in self.roster.clients.values() if info.cut is not None]
         pace, plan = self.runner.pace, self.planner.plan
+        sent = np.mean([self._frame_bytes(cut) for cut in cuts], axis=0)
         return {
-            "bytes_per_client_iteration": round(
-                sum(sum(self._frame_bytes(cut)) for cut in cuts) / len(cuts)
-            ),
+            "bytes_per_client_iteration": round(sent.sum()),
+            "bytes_per_exchange": {
+                exchange.name.lower(): {"up": round(up), "down": round(down)}
+                for exchange, (up, down) in zip(Exchange, sent.reshape(-1, 2), strict=True)
+            },
             "latency": {
                 "predicted_s": plan and plan.predict(pace.clients if pace else plan.cohort),
                 "measured_s": pace and pace.seconds,

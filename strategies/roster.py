@@ -132,7 +132,8 @@ class Roster:
             taken.add(number)
             device = {key: properties[key] for key in DEVICE_KEYS if key in properties}
             size, domain = int(properties["size"]), str(properties["domain"])
-            new[cid] = ClientInfo(number, size, domain, device)
+            part = (int(properties["partition"]), int(properties["partitions"]))
+            new[cid] = ClientInfo(number, size, domain, device, part=part if domain else None)
         if new:
             cuts = self._choose_cuts(sorted(new.values(), key=lambda info: info.number))
             self.clients |= {

@@ -28,9 +28,13 @@ def test_pyproject_has_every_key_with_its_default() -> None:
 def test_settings_are_read_by_their_keys_types(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text('width = 8\nlearning-rate = 1\ndomains = "letters"\n')
-    config = RunConfig.from_mapping(read_settings(str(file), ["width=4", "clusters=2"]))
+    typed = ["width=4", "clusters=2", "tensorboard=true"]
+    config = RunConfig.from_mapping(read_settings(str(file), typed))
     assert (config.width, config.learning_rate, config.domains) == (4, 1.0, "letters")
-    assert config.clusters == "2"
+    assert config.clusters == "2" and config.tensorboard is True
+    file.write_text("tensorboard = true\n")
+    for pairs, value in (([], True), (["tensorboard=false"], False)):
+        assert RunConfig.from_mapping(read_settings(str(file), pairs)).tensorboard is value
 
 
 @pytest.mark.parametrize(
@@ -47,6 +51,7 @@ def test_settings_are_read_by_their_keys_types(tmp_path: Path) -> None:
         ("min-cohort=9", "min-cohort=9 .* exceed max-batch=512: it must be at least 576"),
         ("domains=digits,digits", "names a domain twice"),
         ("width", '"width" is not key=value'),
+        ("tensorboard=yes", "tensorboard='yes': must be true or false"),
         ("runner-bind=9100", 'runner-bind="9100": must be host:port'),
         ("runner-bind=0.0.0.0:9100", "runner-address must say"),
         ("domains=a/x.npz,b/x.npz", "file names must differ"),

@@ -330,9 +330,11 @@ def test_the_command_prints_json_and_draws(
     found = json.loads(capsys.readouterr().out)
     assert found.keys() == {"latency_s", "seconds", "search", "groups", "alternatives"}
     assert sum(group["clients"] for group in found["groups"]) == 80
-    keys = ["profile", "clients", "gen_head", "gen_tail", "disc_head", "disc_tail"]
-    assert list(found["groups"][0]) == keys
-    cuts = np.array([[[group[key] for key in keys[2:]] for group in found["groups"]]])
+    ends = ["gen_head", "gen_tail", "disc_head", "disc_tail"]
+    times = ["device_s", "link_s", "server_s"]
+    assert list(found["groups"][0]) == ["profile", "clients", *ends, *times]
+    assert all(0 < group[key] < found["latency_s"] for group in found["groups"] for key in times)
+    cuts = np.array([[[group[key] for key in ends] for group in found["groups"]]])
     seconds = iteration_seconds(net_costs(PAPERS_NET, 64), paper_fleet(80), cuts)[0]
     assert found["latency_s"] == pytest.approx(seconds)
     with Image.open(picture) as drawn:

@@ -16,6 +16,7 @@ from huscf_flwr.planning.schedule import Schedule, schedule
 from huscf_flwr.planning.search import search_cuts
 
 _MOST_ROWS = 20
+_TIMES = ("device_s", "link_s", "server_s")
 
 _Row = tuple[str, float, Cut, np.ndarray]
 
@@ -56,15 +57,22 @@ class Plan:
         return schedule(self.costs, self.fleet.of_size(self.cohort), _array(self.cuts))
 
     def as_dict(self) -> dict[str, Any]:
-        """What JSON readers get; seconds in `latency_s` are the iteration's, else the search's."""
-        groups = zip(self.fleet.profiles, self.fleet.clients, self.cuts, strict=True)
+        """What JSON readers get: `seconds` are the search's, all others are of an iteration."""
+        found = self.schedule()
+        times = zip(found.device_s, found.link_s, found.server_s, strict=True)
+        groups = zip(self.fleet.profiles, self.fleet.clients, self.cuts, times, strict=True)
         return {
             "latency_s": self.latency_s,
             "seconds": self.seconds,
             "search": self.search,
             "groups": [
-                {"profile": profile.name, "clients": round(clients), **vars(cut)}
-                for profile, clients, cut in groups
+                {
+                    "profile": profile.name,
+                    "clients": round(clients),
+                    **vars(cut),
+                    **dict(zip(_TIMES, map(float, seconds), strict=True)),
+                }
+                for profile, clients, cut, seconds in groups
             ],
         }
 

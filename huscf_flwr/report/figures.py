@@ -1,0 +1,270 @@
+"""The pictures of the report page: charts drawn from a run's files, and images as they are.
+
+Every picture is a data URI, so that the page needs no other file.
+"""
+
+import base64
+import io
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from huscf_flwr.report.files import Measured, Member, RunFiles
+
+TRAINING = ("generator_loss", "discriminator_loss", "seconds")
+"""The columns of metrics.csv that are not scores."""
+
+# Paul Tol's schemes "bright" and "vibrant", which colour-blind readers can tell apart too.
+_CLUSTERS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
+_DOMAINS = ("#0077bb", "#ee7733", "#009988", "#cc3311", "#33bbee", "#ee3377")
+_MOST_NAMED = 40  # clients whose numbers fit on an axis
+_MOST_CLASSES = 20  # classes that a legend has room for
+_WIDTH = 10.0  # inches
+_PANELS = 3  # in a row
+_STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.labelpad": 6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": "medium",
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.08,
+    "figure.constrained_layout.w_pad": 0.08,
+    "font.size": 10,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "lines.markersize": 4,
+    "text.parse_math": False,  # a domain may have any name, dollar signs included
+}
+
+
+class Picture(NamedTuple):
+    """A picture of the page: where it is, and what those who cannot see it read."""
+
+    uri: str
+    alt: str
+    caption: str = ""
+
+
+def image(path: Path, alt: str, caption: str = "") -> Picture:
+    """A PNG file as it is."""
+    return Picture(_uri("png", path.read_bytes()), alt, caption)
+
+
+def style() -> AbstractContextManager[None]:
+    """Inside, charts look as they should."""
+    return matplotlib.rc_context(_STYLE)
+
+
+def curves(run: RunFiles, columns: Sequence[str]) -> Picture:
+    """A panel for each of these columns of metrics.csv over the rounds, a line for each domain."""
+    across = min(len(columns), _PANELS)
+    down = -(-len(columns) // across)
+    figure = Figure(figsize=(_WIDTH, 0.4 + 2.6 * down))
+    panels = list(figure.subplots(down, across, squeeze=False).flat)
+    lines = run.curves()
+    for axes, column in itertools.zip_longest(panels, columns):
+        if column is None:
+            axes.remove()
+            continue
+        # All domains of a round take the same time: one line says it.
+        shown = dict(itertools.islice(lines.items(), 1)) if column == "seconds" else lines
+        for (name, rows), colour in zip(shown.items(), itertools.cycle(_DOMAINS), strict=False):
+            x, y = _points(rows, column)
+            axes.plot(x, y, marker="o", color="0.3" if shown is not lines else colour, label=name)
+        axes.set_title(title(column))
+        axes.set_xlabel("round")
+        axes.xaxis.set_major_locator(_whole_numbers())
+        if column == "seconds":
+            axes.set_ylim(0, 1.1 * max(y))
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper right", ncols=min(len(lines), 8))
+    names = ", ".join(title(column) for column in columns)
+    return _svg(figure, f"Line charts over the rounds of {names}, for {', '.join(lines)}")
+
+
+def clusters(run: RunFiles) -> Picture:
+    """Which cluster each client is in, round after round."""
+    newest = {member.client: member for member in run.members}
+    members = sorted(newest.values(), key=lambda member: (member.domain, member.client))
+    rows = {member.client: row for row, member in enumerate(members)}
+    colours = _colours({member.cluster for member in run.members})
+    places = {cluster: place for place, cluster in enumerate(colours)}
+    first, last = run.rounds[0], run.rounds[-1]
+    cells = np.full((len(members), last - first + 1), np.nan)
+    for member in run.members:
+        cells[rows[member.client], member.round - first] = places[member.cluster]
+    figure = Figure(figsize=(_WIDTH, min(9.0, 1.4 + 0.26 * len(members))))
+    axes = figure.add_subplot()
+    axes.imshow(
+        cells,
+        cmap=ListedColormap(list(colours.values())),
+        vmin=-0.5,
+        vmax=len(colours) - 0.5,
+        aspect="auto",
+        interpolation="nearest",
+        extent=(first - 0.5, last + 0.5, len(members) - 0.5, -0.5),
+    )
+    axes.grid(visible=False)
+    axes.set_xlabel("round")
+    axes.set_xlim(first - 0.5, last + 0.5)
+    axes.xaxis.set_major_locator(_whole_numbers())
+    _name_clients(axes, members, "y")
+    _cluster_legend(figure, colours)
+    domains = len({member.domain for member in members} - {""})
+    order = f", sorted by {domains} true domains" if domains else ""
+    return _svg(
+        figure,
+        f"Heat map of the clusters of {len(members)} clients{order}, rounds {first} to {last}",
+    )
+
+
+def weights(run: RunFiles) -> Picture:
+    """Weight and divergence of each client in the last round, cluster after cluster."""
+    members = sorted(run.last_members, key=lambda member: (member.cluster, member.client))
+    colours = _colours({member.cluster for member in run.members})
+    figure = Figure(figsize=(_WIDTH, 3.2))
+    panels = figure.subplots(1, 2)
+    for axes, name, values in zip(
+        panels,
+        ("weight in its cluster", "divergence (KLD) from its cluster"),
+        ([member.weight for member in members], [member.kld for member in members]),
+        strict=True,
+    ):
+        axes.bar(range(len(members)), values, color=[colours[m.cluster] for m in members])
+        axes.set_title(name)
+        axes.grid(visible=False, axis="x")
+        axes.margins(x=0.02)
+        _number_clients(axes, members, "x")
+    used = {member.cluster for member in members}
+    _cluster_legend(figure, {c: colour for c, colour in colours.items() if c in used})
+    return _svg(
+        figure,
+        f"Bar charts of weight and divergence of {len(members)} clients in round "
+        f"{members[0].round}, coloured by cluster",
+    )
+
+
+def data(run: RunFiles) -> Picture:
+    """How many images each client has, of which classes."""
+    members = run.last_members
+    classes = max(len(member.labels) for member in members)
+    figure = Figure(figsize=(_WIDTH, 3.6))
+    axes = figure.add_subplot()
+    # A step for each client, and one without height between two of them.
+    edges = (np.arange(len(members))[:, None] + [-0.4, 0.4]).ravel()
+    bottom = np.zeros(len(members))
+    spectrum = matplotlib.colormaps["viridis"](np.linspace(0, 1, max(classes, 1)))
+    for label in range(classes):
+        counts = np.array([m.labels[label] if label < len(m.labels) else 0 for m in members])
+        axes.stairs(
+            _with_gaps(bottom + counts),
+            edges,
+            baseline=_with_gaps(bottom),
+            fill=True,
+            color=spectrum[label],
+            label=str(label),
+        )
+        bottom += counts
+    if not classes:
+        axes.bar(range(len(members)), [member.size for member in members], color="0.6")
+    axes.set_ylabel("training images")
+    axes.grid(visible=False, axis="x")
+    axes.margins(x=0.02)
+    _name_clients(axes, members, "x")
+    if 0 < classes <= _MOST_CLASSES:
+        figure.legend(title="class", loc="outside right upper", reverse=True)
+    kinds = f"stacked by {classes} classes" if classes else "of classes only they know"
+    return _svg(figure, f"Bar chart of the training images of {len(members)} clients, {kinds}")
+
+
+def title(column: str) -> str:
+    """A column's or key's name for readers, with the better direction where its name tells."""
+    name = column.replace("_", " ")
+    if "distance" in column:
+        return f"{name} (lower is better)"
+    return f"{name} (higher is better)" if column.endswith("score") else name
+
+
+def _points(rows: Sequence[Measured], column: str) -> tuple[list[int], list[float]]:
+    known = [row for row in rows if column in row.values]
+    return [row.round for row in known], [row.values[column] for row in known]
+
+
+def _with_gaps(values: np.ndarray) -> np.ndarray:
+    return np.stack([values, np.zeros(len(values))], axis=1).ravel()[:-1]
+
+
+def _whole_numbers() -> MaxNLocator:
+    return MaxNLocator(integer=True, min_n_ticks=1)
+
+
+def _colours(names: set[int]) -> dict[int, Any]:
+    """A colour for each cluster, whatever their numbers."""
+    if len(names) <= len(_CLUSTERS):
+        return dict(zip(sorted(names), _CLUSTERS, strict=False))
+    many = matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, len(names)))
+    return dict(zip(sorted(names), many, strict=True))
+
+
+def _cluster_legend(figure: Figure, colours: dict[int, Any]) -> None:
+    figure.legend(
+        handles=[Patch(color=colour, label=f"cluster {c}") for c, colour in colours.items()],
+        loc="outside upper right",
+        ncols=min(len(colours), 8),
+    )
+
+
+def _number_clients(axes: Axes, members: Sequence[Member], which: str) -> None:
+    """Label the axis `which` with the clients' numbers, where there is room for them."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    few = len(members) <= _MOST_NAMED
+    axis.set_ticks(range(len(members)) if few else [])
+    if few:
+        axis.set_ticklabels([str(member.client) for member in members])
+    axis.set_label_text("client" if few else f"{len(members)} clients")
+
+
+def _name_clients(axes: Axes, members: Sequence[Member], which: str) -> None:
+    """Label the axis with the clients' numbers, and the opposite one with their true domains."""
+    _number_clients(axes, members, which)
+    blocks = [(domain, places) for domain, places in _blocks(members) if domain]
+    if not blocks:
+        return
+    line = axes.axvline if which == "x" else axes.axhline
+    for _, places in blocks[1:]:
+        line(places[0] - 0.5, color="black", linewidth=0.8)
+    other = axes.secondary_xaxis("top") if which == "x" else axes.secondary_yaxis("right")
+    axis = other.xaxis if which == "x" else other.yaxis
+    axis.set_ticks([(places[0] + places[-1]) / 2 for _, places in blocks])
+    axis.set_ticklabels([domain for domain, _ in blocks])
+    axis.set_tick_params(length=0)
+    other.spines[:].set_visible(False)
+
+
+def _blocks(members: Sequence[Member]) -> Iterator[tuple[str, list[int]]]:
+    """The places of each domain's clients, in sorted `members`."""
+    places = range(len(members))
+    for domain, found in itertools.groupby(places, key=lambda place: members[place].domain):
+        yield domain, list(found)
+
+
+def _svg(figure: Figure, alt: str) -> Picture:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg")
+    return Picture(_uri("svg+xml", buffer.getvalue()), alt)
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,171 @@
+"""The files of a run's folder, read back."""
+
+import csv
+import json
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from huscf_flwr.errors import UserError
+
+T = TypeVar("T")
+
+_PLACE = ("round", "domain", "cluster")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A line of metrics.csv; `values` has its numbers by column, where there are any."""
+
+    round: int
+    domain: str
+    cluster: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A line of clusters.csv: a client in a round. `labels` counts its images of each class."""
+
+    round: int
+    client: int
+    cluster: int
+    kld: float
+    weight: float
+    domain: str
+    size: int
+    cut: str
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a run has left so far.
+
+    Attributes
+    ----------
+    config, versions: of config.toml; versions as lines of text.
+    metrics, members: of metrics.csv and clusters.csv.
+    summary, plan: of summary.json and plan.json; empty where there is none (yet).
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    versions: list[str]
+    metrics: list[Measured]
+    members: list[Member]
+    summary: Mapping[str, Any]
+    plan: Mapping[str, Any]
+
+    @property
+    def rounds(self) -> list[int]:
+        """The finished rounds."""
+        return sorted({row.round for row in self.metrics})
+
+    @property
+    def last_members(self) -> list[Member]:
+        """The clients of the last round, by domain and number."""
+        last = self.rounds[-1]
+        members = [member for member in self.members if member.round == last]
+        return sorted(members, key=lambda member: (member.domain, member.client))
+
+    def curves(self) -> dict[str, list[Measured]]:
+        """Lines of metrics.csv by domain, round after round; by cluster where no domain is known.
+
+        Of a domain that several clusters share, those of the cluster with most of its clients.
+        """
+        sizes = Counter((m.round, m.domain, m.cluster) for m in self.members)
+        chosen: dict[tuple[str, int], Measured] = {}
+        for row in sorted(
+            self.metrics, key=lambda row: -sizes[row.round, row.domain, row.cluster]
+        ):
+            chosen.setdefault((row.domain or f"cluster {row.cluster}", row.round), row)
+        curves: dict[str, list[Measured]] = {}
+        for (name, _), row in sorted(chosen.items(), key=lambda item: item[0]):
+            curves.setdefault(name, []).append(row)
+        return curves
+
+    def grids(self) -> dict[int, dict[int, Path]]:
+        """The grids of generated images, by cluster and round."""
+        found: dict[int, dict[int, Path]] = {}
+        for path in sorted((self.folder / "samples").glob("round-*-cluster-*.png")):
+            if name := re.fullmatch(r"round-(\d+)-cluster-(\d+)", path.stem):
+                found.setdefault(int(name[2]), {})[int(name[1])] = path
+        return {c: dict(sorted(by_round.items())) for c, by_round in sorted(found.items())}
+
+    def real_grid(self, domain: str) -> Path | None:
+        """The grid of a domain's real images, if the run left one."""
+        path = self.folder / "samples" / f"real-{domain}.png"
+        return path if path.exists() else None
+
+
+def read_run(folder: Path) -> RunFiles:
+    """Read the folder of a run, which may still be going on.
+
+    Raises
+    ------
+    UserError: this is not the folder of a run, no round is finished, or a file is not as a run
+        writes it.
+    """
+    config = folder / "config.toml"
+    if not config.is_file():
+        raise UserError(f"{folder}: not the folder of a run: it has no config.toml")
+    if not (folder / "metrics.csv").is_file():
+        raise UserError(f"{folder}: this run has finished no round")
+    run = RunFiles(
+        folder,
+        _read(config, lambda text: tomllib.loads(text)),
+        _read(config, lambda text: re.findall(r"^# (.+)$", text, re.MULTILINE)),
+        _read(folder / "metrics.csv", lambda text: [_measured(row) for row in _rows(text)]),
+        _read(folder / "clusters.csv", lambda text: [_member(row) for row in _rows(text)]),
+        _read_json(folder / "summary.json"),
+        _read_json(folder / "plan.json"),
+    )
+    if not run.metrics or not run.last_members:
+        raise UserError(f"{folder}: metrics.csv and clusters.csv do not have the same rounds")
+    return run
+
+
+def _read(path: Path, parse: Callable[[str], T]) -> T:
+    try:
+        return parse(path.read_text())
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise UserError(f"{path}: not as a run writes it: {reason}") from None
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    def parse(text: str) -> Mapping[str, Any]:
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError("not a JSON object")
+        return found
+
+    return _read(path, parse) if path.exists() else {}
+
+
+def _rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(text.splitlines()))
+
+
+def _measured(row: dict[str, str]) -> Measured:
+    values = {name: float(text) for name, text in row.items() if text and name not in _PLACE}
+    return Measured(int(row["round"]), row["domain"], int(row["cluster"]), values)
+
+
+def _member(row: dict[str, str]) -> Member:
+    return Member(
+        int(row["round"]),
+        int(row["client"]),
+        int(row["cluster"]),
+        float(row["kld"]),
+        float(row["weight"]),
+        row["domain"],
+        int(row["size"]),
+        row["cut"],
+        tuple(int(count) for count in row.get("labels", "").split()),
+    )

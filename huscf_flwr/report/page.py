@@ -1,0 +1,230 @@
+"""`report.html`: one page that shows a run, and needs no other file, no network and no script."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from huscf_flwr.config import RunConfig
+from huscf_flwr.report import figures
+from huscf_flwr.report.figures import Picture
+from huscf_flwr.report.files import RunFiles, read_run
+from huscf_flwr.report.template import TEMPLATE
+
+_STRIP = 6  # rounds of which a cluster's grids are shown
+_SECTIONS = {
+    "scores": "Scores",
+    "training": "Training",
+    "samples": "Samples",
+    "clusters": "Clusters",
+    "plan": "Plan",
+    "data": "Data",
+    "costs": "Time, memory, bytes",
+    "config": "Config",
+}
+
+_Rows = list[list[Any]]
+
+
+def write_page(folder: Path) -> Path:
+    """Make `report.html` from the files in a run's folder, and put it there; its path.
+
+    Raises
+    ------
+    UserError: see `files.read_run`.
+    OSError: the page cannot be written, or a picture not be read.
+    """
+    run = read_run(folder)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["value"] = _value
+    with figures.style():
+        content = _content(run)
+    page = environment.from_string(TEMPLATE).render(content)
+    path = folder / "report.html"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(page.lstrip(), encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def _content(run: RunFiles) -> dict[str, Any]:
+    """What the template shows, by the template's names."""
+    columns = sorted({name for row in run.metrics for name in row.values})
+    scores = [name for name in columns if name not in figures.TRAINING]
+    domains = run.summary.get("domains", {})
+    defaults = RunConfig().as_dict()
+    config = [[key, value, defaults.get(key)] for key, value in run.config.items()]
+    timeline = run.folder / "timeline.png"
+    return {
+        "name": run.config.get("name") or run.folder.name,
+        "about": _about(run),
+        "sections": _SECTIONS,
+        "headline": _headline(run),
+        "scores_head": ["", *domains],
+        "scores": _score_rows(domains),
+        "score_curves": figures.curves(run, scores) if scores else None,
+        "training": figures.curves(run, figures.TRAINING),
+        "pairs": list(_pairs(run)),
+        "strips": dict(_strips(run)),
+        "last": run.rounds[-1],
+        "clusters": figures.clusters(run),
+        "weights": figures.weights(run),
+        "plan_search": run.plan.get("search"),
+        "plan_head": [
+            *("devices", "clients", "G head", "G tail", "D head", "D tail"),
+            *("computing", "link", "server"),
+        ],
+        "plan": _plan_rows(run.plan),
+        "cuts_head": ["blocks at G head, G tail, D head, D tail", "clients"],
+        "cuts": [
+            [cut, clients]
+            for cut, clients in sorted(Counter(m.cut for m in run.last_members if m.cut).items())
+        ],
+        "latency_head": ["an iteration takes", "seconds"],
+        "latency": _latency_rows(run),
+        "timeline": figures.image(timeline, "Timeline of one training iteration as planned")
+        if timeline.exists()
+        else None,
+        "data": figures.data(run),
+        "costs": _cost_rows(run),
+        "exchanges": [
+            [figures.title(name), _size(both["up"]), _size(both["down"])]
+            for name, both in run.summary.get("bytes_per_exchange", {}).items()
+        ],
+        "config": config,
+        "changed": sum(value != default for _, value, default in config),
+        "versions": run.versions,
+    }
+
+
+def _about(run: RunFiles) -> str:
+    state = "" if run.summary else "; it is going on, or ended early"
+    return f"What a run left in {run.folder}{state}."
+
+
+def _headline(run: RunFiles) -> dict[str, Any]:
+    members, summary = run.last_members, run.summary
+    ari = summary.get("adjusted_rand_index")
+    return {
+        "strategy": run.config.get("strategy"),
+        "rounds": f"{run.rounds[-1]} of {run.config.get('num-server-rounds')}",
+        "clients": len(members),
+        "clusters": len({member.cluster for member in members}),
+        "adjusted Rand index": "-" if ari is None else f"{ari:.2f}",
+        "duration": _duration(summary["seconds"] if summary else sum(_round_seconds(run))),
+    }
+
+
+def _score_rows(domains: Mapping[str, Any]) -> _Rows:
+    """A row for each score that a domain has, whatever their names, and a column per domain."""
+    flat = {domain: dict(_flat(scores)) for domain, scores in domains.items()}
+    names = dict.fromkeys(name for scores in flat.values() for name in scores)
+    return [
+        [figures.title(name), *(scores.get(name) for scores in flat.values())] for name in names
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}: ")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _pairs(run: RunFiles) -> Iterator[dict[str, Any]]:
+    """The last generated grid of each domain's main cluster, beside the domain's real images."""
+    grids = run.grids()
+    for name, rows in run.curves().items():
+        last = rows[-1]
+        real, generated = run.real_grid(last.domain), grids.get(last.cluster, {}).get(last.round)
+        if not last.domain or real is None or generated is None:
+            continue
+        what = f"of cluster {last.cluster}, round {last.round}"
+        yield {
+            "title": f"Generated and real {name}",
+            "generated": figures.image(generated, f"Generated images {what}", f"generated {what}"),
+            "real": figures.image(real, f"Real {name}, held out", "real, held out"),
+        }
+
+
+def _strips(run: RunFiles) -> Iterator[tuple[str, list[Picture]]]:
+    """Grids of a few rounds, the first and the last among them, for each cluster."""
+    for cluster, grids in run.grids().items():
+        rounds = list(grids)
+        count = min(_STRIP, len(rounds))
+        chosen = {rounds[round(i * (len(rounds) - 1) / max(1, count - 1))] for i in range(count)}
+        yield (
+            f"Cluster {cluster} over the rounds",
+            [
+                figures.image(
+                    grids[number],
+                    f"Generated images of cluster {cluster} after round {number}",
+                    f"round {number}",
+                )
+                for number in sorted(chosen)
+            ],
+        )
+
+
+def _plan_rows(plan: Mapping[str, Any]) -> _Rows:
+    keys = ("profile", "clients", "gen_head", "gen_tail", "disc_head", "disc_tail")
+    times = ("device_s", "link_s", "server_s")
+    return [[group.get(key) for key in (*keys, *times)] for group in plan.get("groups", [])]
+
+
+def _latency_rows(run: RunFiles) -> _Rows:
+    latency = run.summary.get("latency", {})
+    predicted = latency.get("predicted_s", run.plan.get("latency_s"))
+    rows = [["predicted", predicted], ["measured", latency.get("measured_s")]]
+    return [row for row in rows if row[1] is not None]
+
+
+def _cost_rows(run: RunFiles) -> _Rows:
+    seconds, summary = _round_seconds(run), run.summary
+    rows: _Rows = [
+        ["mean seconds of a round", sum(seconds) / len(seconds)],
+        ["seconds of the shortest and the longest", f"{min(seconds):.4g} to {max(seconds):.4g}"],
+        ["client iterations per second", summary.get("iterations_per_second")],
+        *(
+            [f"peak memory of {'a client' if role == 'client' else f'the {role}'}", f"{size} MiB"]
+            for role, size in summary.get("peak_memory_mb", {}).items()
+        ),
+    ]
+    if "bytes_per_client_iteration" in summary:
+        size = _size(summary["bytes_per_client_iteration"])
+        rows.append(["sent and received by a client in an iteration", size])
+    return [row for row in rows if row[1] is not None]
+
+
+def _round_seconds(run: RunFiles) -> Sequence[float]:
+    return list({row.round: row.values["seconds"] for row in run.metrics}.values())
+
+
+def _value(value: Any) -> str:
+    """A value of any JSON or TOML file, for readers."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(_value(item) for item in value)
+    return str(value)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**20:.2f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"

@@ -1,0 +1,287 @@
+"""The page that shows a run, and TensorBoard's files: what is in them, and that they are safe."""
+
+import csv
+import html
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import images, write_npz
+from PIL import Image
+
+from huscf_flwr.cli import main
+from huscf_flwr.config import RunConfig
+from huscf_flwr.data.partition import client_data
+from huscf_flwr.report.files import read_run
+from huscf_flwr.report.page import write_page
+from huscf_flwr.reporting import RunReport, by_class
+from simulations.engine import run
+
+HOSTILE = '"><script>alert(1)</script>&<img src=http://x.y/z.png>'
+SECTIONS = ("scores", "training", "samples", "clusters", "plan", "data", "costs", "config")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+TENSORBOARD = importlib.util.find_spec("tensorboard") is not None
+
+
+def tiny(**settings: Any) -> RunConfig:
+    return RunConfig(
+        **{
+            "num_clients": 3,
+            "num_classes": 3,
+            "width": 2,
+            "batch_size": 4,
+            "local_epochs": 1,
+            "num_server_rounds": 3,
+            "evaluate_every": 2,
+            "utility_images": 100,
+            "warmup_rounds": 1,
+            "clusters": "2",
+            "domains": "one.npz,tw$o.npz",
+            **settings,
+        }
+    )
+
+
+def write_domains(folder: Path) -> str:
+    for seed, name in enumerate(("one", "tw$o")):  # a name that a formula could begin in
+        write_npz(folder / f"{name}.npz", images(30, seed=seed))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run; tests copy it before they change it."""
+    base = write_domains(tmp_path_factory.mktemp("base"))
+    return Path(run(tiny(output_dir="out", tensorboard=TENSORBOARD), base))
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def sources(page: str) -> list[str]:
+    return re.findall(r'<img src="([^"]*)"', page)
+
+
+def test_a_run_leaves_a_page_that_needs_nothing_else(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    pictures = sources(page)
+    # Curves, training, clusters, weights, timeline, data; two pairs; grids of 3 and of 2 rounds.
+    assert len(pictures) == page.count("<img") == 6 + 4 + 5
+    assert all(re.match(r"data:image/(png|svg\+xml);base64,", source) for source in pictures)
+    assert "<script" not in page and not re.search(r"https?://", page)
+    for section in SECTIONS:
+        assert f'<h2 id="{section}">' in page and f'href="#{section}"' in page
+    assert page.count('alt="') == len(pictures) and 'alt=""' not in page
+    for shown in ("image score", "utility: accuracy", "judge gradient", "peak memory", "device-1"):
+        assert shown in page
+    assert not list(finished.glob("*.tmp"))
+
+
+def test_the_command_makes_the_same_page_from_the_folder_alone(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(finished.parent)  # its newest run is this one
+    page = finished / "report.html"
+    before = page.read_text()
+    page.unlink()
+    assert main(["report"]) == 0
+    assert capsys.readouterr().out.strip() == str(page)
+    charts = re.compile('data:image/svg[^"]*')  # they name their parts at random
+    assert charts.sub("", page.read_text()) == charts.sub("", before)
+
+
+def test_names_are_text_and_nothing_else(copied: Path) -> None:
+    config = copied / "config.toml"
+    lines = config.read_text().replace('name = ""', f"name = {json.dumps(HOSTILE)}")
+    config.write_text(lines)
+    for name in ("clusters.csv", "metrics.csv"):
+        rewrite(copied / name, domain={"one": HOSTILE})
+    page = write_page(copied).read_text()
+    assert html.escape(HOSTILE, quote=False).replace('"', "&#34;") in page
+    assert "<script" not in page and "<img src=http" not in page
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.toml", None, "not the folder of a run: it has no config.toml"),
+        ("metrics.csv", None, "this run has finished no round"),
+        ("metrics.csv", "round,domain,cluster\n", "do not have the same rounds"),
+        ("metrics.csv", "round,domain\n1,one\n", "metrics.csv: not as a run writes it: no 'clus"),
+        ("clusters.csv", "round,client\n1,x\n", "clusters.csv: not as a run writes it"),
+        ("summary.json", "[1]", "summary.json: not as a run writes it: not a JSON object"),
+        ("plan.json", "{", "plan.json: not as a run writes it"),
+        ("config.toml", "name = ", "config.toml: not as a run writes it"),
+    ],
+)
+def test_broken_folders_end_with_one_line(
+    name: str,
+    content: str | None,
+    message: str,
+    copied: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if content is None:
+        (copied / name).unlink()
+    else:
+        (copied / name).write_text(content)
+    assert main(["report", str(copied)]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("huscf: ") and message in line
+
+
+def test_a_run_that_is_going_on_has_a_page_too(copied: Path) -> None:
+    for name in ("summary.json", "plan.json", "timeline.png"):
+        (copied / name).unlink()
+    shutil.rmtree(copied / "samples")
+    page = write_page(copied).read_text()
+    assert "it is going on, or ended early" in page and "The cuts were listed" in page
+    assert len(sources(page)) == 5
+
+
+def rewrite(path: Path, **columns: dict[str, str]) -> None:
+    """Replace values of a table, by column."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row |= {name: values.get(row[name], row[name]) for name, values in columns.items()}
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def blank(path: Path, *columns: str) -> None:
+    """Empty these columns of a table."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    rewrite(path, **{name: dict.fromkeys((row[name] for row in rows), "") for name in columns})
+
+
+def test_runs_without_domains_scores_or_cuts_have_a_page(copied: Path) -> None:
+    """Own data, whole nets: no labels, no real images, no plan."""
+    (copied / "plan.json").unlink()
+    blank(copied / "metrics.csv", "domain", "image_score")
+    blank(copied / "clusters.csv", "domain", "labels", "cut")
+    page = write_page(copied).read_text()
+    assert "The clients hold their nets whole" in page and "Generated and real" not in page
+    assert "No round has scores" in page and "of classes only they know" in page
+
+
+def test_the_page_of_a_hundred_clients_and_many_clusters(copied: Path) -> None:
+    labels = " ".join(["3"] * 62)
+    rows = [
+        f"{r},{k},{k % 9},0.1,0.2,{'abc'[k % 3]},186,,{labels}" for r in (1, 2) for k in range(100)
+    ]
+    head = "round,client,cluster,kld,weight,domain,size,cut,labels"
+    (copied / "clusters.csv").write_text("\n".join([head, *rows]))
+    head = "round,domain,cluster,image_score,frechet_distance,kernel_distance,extra_one,seconds"
+    rows = [f"{r},{d},0,2.5,{30 / r},0.1,,1.5" for r in (1, 2) for d in "abc"]
+    (copied / "metrics.csv").write_text("\n".join([head, *rows]))
+    page = write_page(copied).read_text()
+    assert "frechet distance (lower is better)" in page and "extra one" not in page
+
+
+def test_clusters_csv_counts_the_labels_that_clients_were_dealt(finished: Path) -> None:
+    config = tiny()
+    sources_ = [str(finished.parent / f"{name}.npz") for name in ("one", "tw$o")]
+    for member in read_run(finished).last_members:
+        _, part = client_data(
+            sources_, config.image_format, client=member.client, clients=3, seed=config.seed
+        )
+        assert list(member.labels) == torch.bincount(part.labels, minlength=3).tolist()
+        assert sum(member.labels) == member.size
+
+
+def test_bytes_per_exchange_add_up(finished: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    both = summary["bytes_per_exchange"]
+    assert list(both) == [
+        *("generate", "discriminate", "discriminator_step"),
+        *("judge", "judge_gradient", "generator_step"),
+    ]
+    total = sum(way for ways in both.values() for way in ways.values())
+    assert total == pytest.approx(summary["bytes_per_client_iteration"], abs=12)
+    assert both["generate"]["up"] == both["generator_step"]["down"]
+
+
+def test_real_images_are_laid_out_like_generated_ones(finished: Path) -> None:
+    with (
+        Image.open(finished / "samples" / "real-one.png") as real,
+        Image.open(finished / "samples" / "round-001-cluster-0.png") as generated,
+    ):
+        assert real.size == generated.size
+    data = images(20)
+    grid = by_class(data, 4, rows=2)  # class 3 has no image
+    assert grid.shape == (8, 1, 16, 16)
+    assert torch.equal(grid[3], torch.full((1, 16, 16), -1.0))
+    first = data.images[data.labels == 1][0].float() / 127.5 - 1
+    assert torch.equal(grid[1], first)
+
+
+def test_a_page_that_cannot_be_made_does_not_end_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    report = RunReport(tiny(), str(tmp_path))
+    report.start()
+    with caplog.at_level("WARNING", logger="huscf_flwr"):
+        report._write_page()
+    line = caplog.messages[-1]
+    assert line.startswith("report.html is not written: ") and "finished no round" in line
+
+
+@pytest.mark.skipif(not TENSORBOARD, reason="tensorboard is not installed")
+def test_tensorboard_has_every_number_and_every_grid(finished: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(finished / "tensorboard"))
+    found.Reload()
+    tags = found.Tags()
+    assert {"seconds", "generator_loss/one", "image_score/tw$o"} <= set(tags["scalars"])
+    assert [event.step for event in found.Scalars("seconds")] == [1, 2, 3]
+    assert [event.step for event in found.Scalars("image_score/one")] == [2, 3]
+    assert len(found.Images("cluster 0")) == 3
+
+
+def test_missing_tensorboard_is_named_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("torch.utils.tensorboard")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "tensorboard=true"]) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("huscf: tensorboard=true: ") and "pip install tensorboard" in last
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_every_picture_is_drawn_by_a_browser(copied: Path, tmp_path: Path) -> None:
+    """The page with a script added that counts the pictures that have a size."""
+    page = (copied / "report.html").read_text()
+    page = re.sub(r"<meta http-equiv.*?>", "", page, flags=re.DOTALL)
+    script = (
+        "<script>addEventListener('load', () => { document.title = 'drawn: ' + "
+        "[...document.images].filter(image => image.naturalWidth > 0).length })</script>"
+    )
+    probe = tmp_path / "probe.html"
+    probe.write_text(page.replace("</body>", f"{script}</body>"))
+    command = [
+        *(str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        *(f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000", "--dump-dom"),
+    ]
+    done = subprocess.run(
+        [*command, probe.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert f"<title>drawn: {len(sources(page))}</title>" in done.stdout
