@@ -1,6 +1,7 @@
 """`huscf train`: a run in this process, with a progress bar."""
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -76,7 +77,6 @@ def _show_progress(engine: "Engine", done: threading.Event) -> None:
 def _keys_help() -> str:
     lines = ["keys, with their defaults:"]
     for key in fields(RunConfig):
-        default = f'"{key.default}"' if isinstance(key.default, str) else key.default
-        lines.append(f"  {key.name.replace('_', '-')} = {default}")
+        lines.append(f"  {key.name.replace('_', '-')} = {json.dumps(key.default)}")
         lines.append(f"      {key.metadata['help']}")
     return "\n".join(lines)
