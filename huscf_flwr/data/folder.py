@@ -32,11 +32,12 @@ def read_folder(path: str, image_format: ImageFormat) -> Arrays:
         try:
             images.append(to_format(_pixels(file)[None], image_format))
         except Exception as error:  # PIL's decoders raise whatever a broken file leads them to
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            reason = reason.replace(f" '{file}'", "")  # it is named already
             unreadable.append(f"{file}: not a readable image: {reason}")
     if unreadable:
-        more = f" (and {len(unreadable) - 1} more files)" if len(unreadable) > 1 else ""
-        raise UserError(f"{unreadable[0]}{more}: remove or repair what is no image")
+        more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
+        raise UserError(f"{unreadable[0]}{more}; remove or repair what is no image")
     pixels = np.concatenate([image.permute(0, 2, 3, 1).numpy() for image in images])
     return pixels, np.array([label for _, label in files], dtype=np.int64)
 

@@ -52,7 +52,8 @@ def _stripes(degrees: float) -> Pattern:
 
 def _checks(x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> np.ndarray:
     scale = random.uniform(1.5, 2.5)
-    return _half(_cycles(x, random, scale, scale)) ^ _half(_cycles(y, random, scale, scale))
+    across, down = (_half(_cycles(along, random, scale, scale)) for along in (x, y))
+    return np.asarray(across != down)
 
 
 def _dots(x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -75,7 +76,7 @@ def _bricks(x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> np.nda
     scale = random.uniform(2.5, 3.5)
     rows = _cycles(y, random, scale, scale)
     columns = _cycles(x, random, scale / 2, scale / 2) + np.floor(rows) / 2
-    return (rows % 1 > 0.25) & (columns % 1 > 0.125)
+    return np.asarray((rows % 1 > 0.25) & (columns % 1 > 0.125))
 
 
 def _waves(x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> np.ndarray:
