@@ -20,8 +20,8 @@ from huscf_flwr.batches import Batch, BatchStream, LabelledImages
 from huscf_flwr.config import RunConfig
 from huscf_flwr.cpu import peak_memory_mb
 from huscf_flwr.cuts import Cut, client_blocks
-from huscf_flwr.data.partition import check_size, client_data, resolve_sources
-from huscf_flwr.data.sources import load_domain
+from huscf_flwr.data.partition import check_size, client_data
+from huscf_flwr.data.sources import load_own
 from huscf_flwr.errors import UserError
 from huscf_flwr.losses import Losses
 from huscf_flwr.nets import PartialGAN, State, net_shapes, state_names, whole_net
@@ -155,11 +155,11 @@ class GANClient(NumPyClient, ABC):
         return to_arrays(nets.state_dict()), len(stream), metrics
 
     def _data(self, config: Config) -> OwnData:
-        """This client's images: the node's own file, or its part of what the run config deals."""
+        """This client's images: the node's own, or its part of what the run config deals."""
         run, node = self.config, self.context.node_config
         if "data" in node:
-            own = load_domain(str(node["data"]), run.image_format).train
-            check_size(own, f"the file {node['data']}")
+            own = load_own(str(node["data"]), run.image_format)
+            check_size(own, str(node["data"]))
             return OwnData(own, "")
         if not {"partition-id", "num-partitions"} <= node.keys():
             raise UserError(
@@ -167,11 +167,9 @@ class GANClient(NumPyClient, ABC):
                 "with partition-id and num-partitions to get a part of the domains"
             )
         domain, part = client_data(
-            resolve_sources(run.domains, str(config.get("base-dir", "."))),
-            run.image_format,
+            run.data_settings(str(config.get("base-dir", "."))),
             client=int(node["partition-id"]),
             clients=int(node["num-partitions"]),
-            seed=run.seed,
         )
         return OwnData(part, domain.name)
 

@@ -7,8 +7,9 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from huscf_flwr.data.partition import split_names
-from huscf_flwr.data.sources import BUILT_IN, ImageFormat
+from huscf_flwr.data.format import ImageFormat
+from huscf_flwr.data.partition import PARTITIONS, DataSettings
+from huscf_flwr.data.sources import BUILT_IN, NAMED, find_sources, split_names
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import NetSpec
 
@@ -39,8 +40,20 @@ class RunConfig:
 
     domains: str = _key(
         "digits,letters",
-        f"built-in names ({', '.join(BUILT_IN)}) or .npz paths, comma separated; "
-        "client i gets domain i modulo their number",
+        f"comma separated: built-in ({', '.join(BUILT_IN)}); sets in data-root "
+        f"({', '.join(NAMED)}); or paths of .npz files or folders with a sub-folder for each "
+        "class; client i gets domain i modulo their number",
+    )
+    data_root: str = _key("data", "folder of torchvision's sets and of notmnist")
+    download: bool = _key(False, "fetch torchvision's sets to data-root if they are not there")
+    partition: str = _key(
+        "iid",
+        "how the clients of a domain share it: iid: equally; non-iid, highly-non-iid: each lacks "
+        "labels, some have less, as in the paper; dirichlet: random shares of every class",
+        choices=PARTITIONS,
+    )
+    dirichlet_alpha: float = _key(
+        0.5, "for partition=dirichlet: the lower, the more unequal", above=0
     )
     image_size: int = _key(16, "height and width of the images, in pixels", at_least=8)
     channels: int = _key(1, "1 for grey, 3 for colour", choices=(1, 3))
@@ -134,6 +147,16 @@ class RunConfig:
         """What the images look like."""
         return ImageFormat(self.image_size, self.channels, self.num_classes)
 
+    def data_settings(self, base_dir: str) -> DataSettings:
+        """What is dealt to the clients; relative paths start from `base_dir`."""
+        return DataSettings(
+            find_sources(self.domains, base_dir, data_root=self.data_root, download=self.download),
+            self.image_format,
+            self.partition,
+            self.dirichlet_alpha,
+            self.seed,
+        )
+
     def as_dict(self) -> dict[str, Value]:
         """The config by key."""
         return {_name(name): value for name, value in asdict(self).items()}
@@ -175,6 +198,9 @@ def read_settings(path: str | None, pairs: Iterable[str]) -> dict[str, Any]:
     return values
 
 
+_BOOLS = {"true": True, "false": False}
+
+
 class _Typed(str):
     """Text that a user typed, to be read as whatever type its key has."""
 
@@ -185,12 +211,10 @@ def _name(field_name: str) -> str:
 
 def _typed(key: Field[Any], value: Any) -> Value:
     wanted: type[Value] = type(key.default)  # type: ignore[assignment]
-    if isinstance(value, _Typed) and wanted is bool:
-        value = {"true": True, "false": False}.get(value, value)
-    elif isinstance(value, _Typed) and wanted is not str:
+    if isinstance(value, _Typed) and wanted is not str:
         try:
-            return wanted(value)
-        except ValueError:
+            return _BOOLS[value] if wanted is bool else wanted(value)
+        except (ValueError, KeyError):
             pass
     if wanted is float and type(value) is int:
         return float(value)

@@ -5,7 +5,6 @@ import time
 
 from huscf_flwr.batches import LabelledImages
 from huscf_flwr.config import RunConfig
-from huscf_flwr.data.partition import resolve_sources
 from huscf_flwr.data.sources import Domain, load_domain
 from huscf_flwr.evaluation import Classifier, accuracy, image_score, real_classifier, utility
 from huscf_flwr.generator import Generator
@@ -20,8 +19,7 @@ class Scorer:
     def __init__(self, config: RunConfig, base_dir: str) -> None:
         """Nothing is loaded before it is needed."""
         self._config = config
-        sources = resolve_sources(config.domains, base_dir)
-        self._sources = sources
+        self._sources = config.data_settings(base_dir).sources
         self._classifiers: dict[str, Classifier] = {}
 
     def image_score(self, generator: Generator, domain: str) -> float:

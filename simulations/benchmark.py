@@ -33,7 +33,7 @@ def plain() -> float:
     """Client iterations per second of whole nets trained one after the other, plain PyTorch."""
     from huscf_flwr.batches import BatchStream
     from huscf_flwr.config import RunConfig
-    from huscf_flwr.data.partition import client_data, split_names
+    from huscf_flwr.data.partition import client_data
     from huscf_flwr.nets import initial_state, net_shapes
     from huscf_flwr.unsplit import UnsplitTrainer
 
@@ -41,13 +41,7 @@ def plain() -> float:
     shapes, state = net_shapes(config.net_spec), initial_state(config.net_spec, config.seed)
     work = []
     for client in range(CLIENTS):
-        _, data = client_data(
-            split_names(config.domains),
-            config.image_format,
-            client=client,
-            clients=CLIENTS,
-            seed=config.seed,
-        )
+        _, data = client_data(config.data_settings("."), client=client, clients=CLIENTS)
         trainer = UnsplitTrainer(
             config.net_spec, shapes, state, learning_rate=config.learning_rate
         )

@@ -26,7 +26,6 @@ from flwr.server.client_proxy import ClientProxy
 from huscf_flwr.clients import GANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.cpu import use_threads
-from huscf_flwr.data.partition import resolve_sources
 from huscf_flwr.data.sources import load_domain
 from huscf_flwr.records import Progress
 from huscf_flwr.reporting import RunReport
@@ -93,7 +92,7 @@ class Engine:
         self._config = config
         clients = config.num_clients or DEFAULT_CLIENTS
         strategy_class = load_strategy(config.strategy)
-        for source in resolve_sources(config.domains, base_dir):
+        for source in config.data_settings(base_dir).sources:
             load_domain(source, config.image_format)  # once, not in every thread
         self.report = RunReport(config, base_dir)
         self.strategy: GANStrategy = strategy_class(config, self.report, base_dir, serve=False)

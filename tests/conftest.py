@@ -41,10 +41,10 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 
 def images(count: int, seed: int = 0, size: int = 16, channels: int = 1) -> LabelledImages:
-    """Random images with labels 0 to 2."""
+    """Random images with labels 0 to 2, as many of each."""
     random = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (count, channels, size, size), generator=random)
-    labels = torch.randint(0, 3, (count,), generator=random)
+    labels = torch.arange(count)[torch.randperm(count, generator=random)] % 3
     return LabelledImages(pixels.to(torch.uint8), labels)
 
 

@@ -1,52 +1,224 @@
-"""Which client gets which images."""
+"""Which client gets which images.
 
-from pathlib import Path
+Everything here is a function of the settings, so that a client finds its part on its own.
+"""
+
+import functools
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from huscf_flwr.batches import LabelledImages
-from huscf_flwr.data.sources import Domain, ImageFormat, domain_name, load_domain
+from huscf_flwr.data.format import ImageFormat
+from huscf_flwr.data.sources import Domain, Source, load_domain
 from huscf_flwr.errors import UserError
 
-
-def split_names(domains: str) -> list[str]:
-    """The sources in the run key `domains`; raises `UserError` if there are none."""
-    names = [name.strip() for name in domains.split(",") if name.strip()]
-    if not names:
-        raise UserError(f'domains="{domains}" names no domain')
-    if len({domain_name(name) for name in names}) < len(names):
-        raise UserError(f'domains="{domains}" names a domain twice: file names must differ')
-    return names
+DIRICHLET = "dirichlet"
 
 
-def resolve_sources(domains: str, base_dir: str) -> list[str]:
-    """The sources in the run key `domains`, with paths made absolute against `base_dir`."""
-    return [
-        str(Path(base_dir) / name) if name.endswith(".npz") else name
-        for name in split_names(domains)
-    ]
+@dataclass(frozen=True)
+class LabelSkew:
+    """How unequal clients are.
+
+    Attributes
+    ----------
+    lacking: odds that a client lacks so many labels, by their number; they need not sum to one.
+    reduced: fraction of the clients that get that part only of the others' images, as pairs.
+    """
+
+    lacking: dict[int, float]
+    reduced: tuple[tuple[float, float], ...]
+
+
+# Scenarios 2 and 4 of the paper, and its scenario 5.
+SKEWS = {
+    "non-iid": LabelSkew({0: 0.25, 2: 0.3, 3: 0.1, 4: 0.1}, ((0.3, 2 / 3),)),
+    "highly-non-iid": LabelSkew({2: 0.4, 3: 0.6}, ((0.2, 1 / 6), (0.3, 1 / 3))),
+}
+PARTITIONS = ("iid", *SKEWS, DIRICHLET)
+_FEWEST = 10
+_DRAWS = 10_000
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What a run deals to its clients, and how.
+
+    Attributes
+    ----------
+    sources: the domains; client i has domain i modulo their number.
+    image_format: what the images are brought to.
+    partition: one of `PARTITIONS`.
+    alpha: concentration of the Dirichlet distribution.
+    seed: of the partition of every domain.
+    """
+
+    sources: tuple[Source, ...]
+    image_format: ImageFormat
+    partition: str
+    alpha: float
+    seed: int
 
 
 def client_data(
-    sources: list[str], image_format: ImageFormat, *, client: int, clients: int, seed: int
+    settings: DataSettings, *, client: int, clients: int
 ) -> tuple[Domain, LabelledImages]:
     """The domain of a client, and its part of that domain's training images.
 
-    Client i has domain i modulo the number of domains; the clients of a domain have equal random
-    parts of it.
-
     Raises
     ------
-    UserError: a domain that cannot be loaded, or fewer than 2 images for this client.
+    UserError: a domain that cannot be loaded or dealt, or fewer than 2 images for this client.
     """
-    domain = load_domain(sources[client % len(sources)], image_format)
-    order = np.random.default_rng(seed).permutation(len(domain.train))
-    sharing = len(range(client % len(sources), clients, len(sources)))
-    mine = np.array_split(order, sharing)[client // len(sources)]
+    place, number = divmod(client, len(settings.sources))
+    domain = load_domain(settings.sources[number], settings.image_format)
+    mine = _deal(settings, number, clients)[place]
     data = domain.train.select(torch.from_numpy(mine))
     check_size(data, f"client {client}")
     return domain, data
+
+
+def label_counts(settings: DataSettings, clients: int) -> np.ndarray:
+    """How many images of each class every client gets, int64 (clients, num_classes).
+
+    Raises
+    ------
+    UserError: a domain that cannot be loaded or dealt.
+    """
+    classes = settings.image_format.num_classes
+    counts = np.zeros((clients, classes), dtype=np.int64)
+    for number, source in enumerate(settings.sources[:clients]):
+        labels = load_domain(source, settings.image_format).train.labels.numpy()
+        for place, part in enumerate(_deal(settings, number, clients)):
+            client = place * len(settings.sources) + number
+            counts[client] = np.bincount(labels[part], minlength=classes)
+    return counts
+
+
+def parts(
+    labels: np.ndarray, clients: int, partition: str, alpha: float, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Positions of each client's images; none is in two parts.
+
+    - iid: equal random parts of all images.
+    - non-iid, highly-non-iid: labels are missing and sizes differ, see `skewed_shares`.
+    - dirichlet: every class is divided among the clients in shares that are drawn from a Dirichlet
+      distribution (Hsu et al., arXiv 1909.06335), until each client has 10 images, or half an
+      equal share where that is less.
+
+    Parameters
+    ----------
+    labels: integers (n,).
+    clients: number of parts.
+    partition: one of `PARTITIONS`.
+    alpha: concentration of the Dirichlet distribution, above 0: the lower, the more unequal.
+    rng: source of everything random.
+
+    Raises
+    ------
+    UserError: no draw gave each client so many images.
+    """
+    if partition == "iid":
+        return np.array_split(rng.permutation(len(labels)), clients)
+    _, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    if partition == DIRICHLET:
+        counts = _dirichlet_counts(sizes, clients, alpha, rng)
+    else:
+        counts = _counts(skewed_shares(sizes, clients, SKEWS[partition], rng), sizes)
+    dealt = [
+        np.split(rng.permutation(np.flatnonzero(inverse == c)), np.cumsum(counts[:, c]))[:-1]
+        for c in range(len(sizes))
+    ]
+    return [np.concatenate(own) for own in zip(*dealt, strict=True)]
+
+
+def skewed_shares(
+    sizes: np.ndarray, clients: int, skew: LabelSkew, rng: np.random.Generator
+) -> np.ndarray:
+    """Which share of each class every client gets if labels are missing and sizes differ.
+
+    So many clients as `skew.reduced` says, to the nearest whole number, get that part of what each
+    other gets; which, is drawn. How many labels a client lacks is drawn by the odds, at most all
+    but one, and so are the labels. A class that then nobody has takes the place of the one that
+    most have, with one of these; it stays out only if there are fewer places than classes. Inside
+    a client, the classes that it has are in proportion to their size in the domain.
+
+    "The others" get as much as with equal parts, n / clients images, or if some class does not
+    suffice for that, all clients get less in the same ratio. The rest of the images is not dealt:
+    as in the paper, where less data is part of the setting.
+
+    Parameters
+    ----------
+    sizes: images of each class, (classes,), at least 1.
+    clients: how many.
+    skew: what to draw.
+    rng: source of everything random.
+
+    Returns
+    -------
+    float (clients, classes); no column sums to more than 1.
+    """
+    weights = np.ones(clients)
+    order, first = rng.permutation(clients), 0
+    for fraction, part in skew.reduced:
+        last = first + round(fraction * clients)
+        weights[order[first:last]] = part
+        first = last
+    has = _labels_held(len(sizes), clients, skew, rng)
+    # With base images for a client of weight 1, this times base is its share of each class.
+    unit = has * (weights / (has @ sizes))[:, None]
+    base = min(sizes.sum() / clients, 1 / unit.sum(axis=0).max())
+    return np.asarray(base * unit)
+
+
+def _labels_held(
+    classes: int, clients: int, skew: LabelSkew, rng: np.random.Generator
+) -> np.ndarray:
+    """bool (clients, classes)"""
+    odds = np.array(list(skew.lacking.values()))
+    lacking = rng.choice(list(skew.lacking), size=clients, p=odds / odds.sum())
+    has = np.ones((clients, classes), dtype=bool)
+    for client, number in enumerate(lacking):
+        has[client, rng.permutation(classes)[: min(number, classes - 1)]] = False
+    for nobodys in np.flatnonzero(~has.any(axis=0)):
+        holders = has.sum(axis=0)
+        common = holders.argmax()
+        if holders[common] < 2:
+            break
+        client = rng.choice(np.flatnonzero(has[:, common]))
+        has[client, [common, nobodys]] = False, True
+    return has
+
+
+def _dirichlet_counts(
+    sizes: np.ndarray, clients: int, alpha: float, rng: np.random.Generator
+) -> np.ndarray:
+    fewest = min(_FEWEST, sizes.sum() // (2 * clients))
+    for _ in range(_DRAWS):
+        counts = _counts(rng.dirichlet(np.full(clients, alpha), size=len(sizes)).T, sizes)
+        if counts.sum(axis=1).min() >= fewest:
+            return counts
+    raise UserError(
+        f"partition={DIRICHLET}: {_DRAWS} draws left some of {clients} clients with fewer than "
+        f"{fewest} images: raise dirichlet-alpha={alpha:g} or use fewer clients"
+    )
+
+
+def _counts(shares: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Whole numbers of images nearest to these shares (clients, classes) of each class."""
+    # Rounding the ends, not the parts, keeps the sum of all within the class.
+    ends = np.rint(np.cumsum(shares, axis=0) * sizes).astype(np.int64)
+    return np.diff(ends, axis=0, prepend=0)
+
+
+@functools.lru_cache(maxsize=8)
+def _deal(settings: DataSettings, number: int, clients: int) -> list[np.ndarray]:
+    """Positions in domain `number` for each of the clients that share it."""
+    domain = load_domain(settings.sources[number], settings.image_format)
+    sharing = len(range(number, clients, len(settings.sources)))
+    rng = np.random.default_rng((settings.seed, number))
+    labels = domain.train.labels.numpy()
+    return parts(labels, sharing, settings.partition, settings.alpha, rng)
 
 
 def check_size(data: LabelledImages, owner: str) -> None:

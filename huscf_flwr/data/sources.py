@@ -1,34 +1,64 @@
-"""Domains: labelled images of one kind, with a fifth held out.
+"""Domains: labelled images of one kind, with a part held out.
 
-A domain is named by a built-in name or by the path of an .npz file. Whatever it is read from, its
-images are brought to the run's size and channels here.
+A domain is named by a built-in name, by one of torchvision's sets, or by the path of an .npz file
+or a folder. Whatever it is read from, its images are brought to the run's size and channels here.
 """
 
 import functools
-import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn.functional import interpolate
 
 from huscf_flwr.batches import LabelledImages
+from huscf_flwr.data.folder import read_folder
+from huscf_flwr.data.format import Arrays, ImageFormat, to_format
 from huscf_flwr.data.letters import render_letters
+from huscf_flwr.data.npz import read_npz
+from huscf_flwr.data.textures import render_textures
+from huscf_flwr.data.torchvision_sets import TORCHVISION_SETS, read_torchvision_set
 from huscf_flwr.errors import UserError
 
-BUILT_IN = ("digits", "letters")
 HELD_OUT = 0.2
+_NOTMNIST = "notmnist"
+
+
+def _digits(size: int) -> Arrays:
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    return (images.reshape(-1, 8, 8) * (255 / 16)).round().astype(np.uint8), labels
+
+
+_RENDERERS: dict[str, Callable[[int], Arrays]] = {
+    "digits": _digits,
+    "letters": render_letters,
+    "textures": render_textures,
+}
+BUILT_IN = tuple(_RENDERERS)
+NAMED = (*TORCHVISION_SETS, _NOTMNIST)
+"""Sets in the folder `data-root`."""
 
 
 @dataclass(frozen=True)
-class ImageFormat:
-    """A run's images: pixels a side, channels (1 or 3), labels below num_classes."""
+class Source:
+    """Where a domain's images come from.
 
-    size: int
-    channels: int
-    num_classes: int
+    Attributes
+    ----------
+    name: what outputs call the domain.
+    path: the .npz file or the folder with the images; of torchvision's sets the folder of all.
+    kind: what finds the images: their name, torchvision, or the path alone.
+    download: whether torchvision may fetch them.
+    """
+
+    name: str
+    path: str = ""
+    kind: Literal["built-in", "torchvision", "files"] = "built-in"
+    download: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,95 +70,132 @@ class Domain:
     test: LabelledImages
 
 
-@functools.lru_cache(maxsize=8)
-def load_domain(source: str, image_format: ImageFormat) -> Domain:
-    """Read or render a domain and hold out a random fifth, the same one every time.
+def split_names(domains: str) -> list[str]:
+    """What the run key `domains` lists; raises `UserError` if that is nothing or not distinct."""
+    names = [name.strip() for name in domains.split(",") if name.strip()]
+    if not names:
+        raise UserError(f'domains="{domains}" names no domain')
+    if len({_files(name).name for name in names}) < len(names):
+        raise UserError(f'domains="{domains}" names a domain twice: file names must differ')
+    return names
+
+
+def find_sources(
+    domains: str, base_dir: str, *, data_root: str, download: bool
+) -> tuple[Source, ...]:
+    """The sources in the run key `domains`; nothing is read yet.
 
     Parameters
     ----------
-    source: a name in `BUILT_IN`, or the path of an .npz file with `images` (uint8, (n, H, W) or
-        (n, H, W, C)) and `labels` (integers, (n,)).
-    image_format: what the images are brought to.
+    domains: names or paths, comma separated.
+    base_dir: folder that relative paths, `data_root` included, start from.
+    data_root: folder of the sets in `NAMED`.
+    download: whether torchvision may fetch what is not there.
+    """
+
+    def find(name: str) -> Source:
+        root = Path(base_dir) / data_root
+        if name in BUILT_IN:
+            return Source(name)
+        if name in TORCHVISION_SETS:
+            return Source(name, str(root), "torchvision", download)
+        return _files(str(root / name if name == _NOTMNIST else Path(base_dir) / name))
+
+    return tuple(find(name) for name in split_names(domains))
+
+
+def load_domain(source: Source, image_format: ImageFormat) -> Domain:
+    """Read or render a domain and hold out a part of it, the same one every time.
+
+    What has a test part of its own has that held out, anything else a random fifth of each class.
 
     Raises
     ------
-    UserError: unknown name, unreadable or malformed file, or a label outside the classes.
+    UserError: nothing to read, a malformed file, a label outside the classes, or a class that has
+        training images and none held out, so that it could not be scored.
     """
-    images, labels = _read(source, image_format.size)
+    domain = _load(source, image_format)
+    lacking = np.setdiff1d(domain.train.labels, domain.test.labels)
+    if lacking.size:
+        raise UserError(
+            f"{source.name}: training images but none held out of class "
+            f"{', '.join(map(str, lacking))}; a class needs 2 images, or one in the test part "
+            "where there is one"
+        )
+    return domain
+
+
+def load_own(path: str, image_format: ImageFormat) -> LabelledImages:
+    """Training images of a node that has its own, in an .npz file or a folder.
+
+    The rest stays out of training as with a domain; nobody scores by it, so that a class may lack.
+
+    Raises
+    ------
+    UserError: nothing to read, a malformed file, or a label outside the classes.
+    """
+    return _load(_files(path), image_format).train
+
+
+@functools.lru_cache(maxsize=8)
+def _load(source: Source, image_format: ImageFormat) -> Domain:
+    found, test = _read(source, image_format)
+    if not len(found[1]):
+        raise UserError(f"{source.path or source.name}: no images in it")
+    if test is not None:
+        train = found
+    else:
+        kept, held_out = _hold_out(found[1])
+        train, test = ((found[0][part], found[1][part]) for part in (kept, held_out))
+    return Domain(
+        source.name,
+        _labelled(source, train, image_format),
+        _labelled(source, test, image_format),
+    )
+
+
+def _files(path: str) -> Source:
+    name = Path(path).stem if path.endswith(".npz") else Path(path).name
+    return Source(name, path, "files")
+
+
+def _read(source: Source, image_format: ImageFormat) -> tuple[Arrays, Arrays | None]:
+    """All images of a source, or where it has a test part, its training images and those."""
+    if source.kind == "built-in":
+        return _RENDERERS[source.name](image_format.size), None
+    if source.kind == "torchvision":
+        return read_torchvision_set(source.name, source.path, source.download)
+    if Path(source.path).is_dir():
+        return read_folder(source.path, image_format), None
+    if source.path.endswith(".npz"):
+        return read_npz(source.path)
+    raise UserError(
+        f'domain "{source.name}": no folder or .npz file {source.path}; known by name are '
+        f"{', '.join((*BUILT_IN, *NAMED))}"
+    )
+
+
+def _hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shuffled positions of the images to keep, and of a fifth of each class, at least one of two.
+
+    The only image of a class is kept.
+    """
+    order = np.random.default_rng(0).permutation(len(labels))
+    held_out = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        of_class = order[labels[order] == label]
+        count = max(1, round(len(of_class) * HELD_OUT)) if len(of_class) > 1 else 0
+        held_out[of_class[:count]] = True
+    return order[~held_out[order]], order[held_out[order]]
+
+
+def _labelled(source: Source, arrays: Arrays, image_format: ImageFormat) -> LabelledImages:
+    images, labels = arrays
     if labels.size and not 0 <= labels.min() <= labels.max() < image_format.num_classes:
         raise UserError(
-            f"{source}: labels from {labels.min()} to {labels.max()}, but "
+            f"{source.path or source.name}: labels from {labels.min()} to {labels.max()}, but "
             f"num-classes={image_format.num_classes} allows 0 to {image_format.num_classes - 1}"
         )
-    data = LabelledImages(_to_format(images, image_format), torch.from_numpy(labels))
-    order = torch.from_numpy(np.random.default_rng(0).permutation(len(data)))
-    held_out = int(len(data) * HELD_OUT)
-    return Domain(
-        domain_name(source), data.select(order[held_out:]), data.select(order[:held_out])
+    return LabelledImages(
+        to_format(images, image_format), torch.from_numpy(labels.astype(np.int64))
     )
-
-
-def domain_name(source: str) -> str:
-    """The name that outputs give a domain: the built-in's, or the file's without its suffix."""
-    return source if source in BUILT_IN else Path(source).stem
-
-
-def _read(source: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-    if source == "digits":
-        from sklearn.datasets import load_digits
-
-        images, labels = load_digits(return_X_y=True)
-        pixels = (images.reshape(-1, 8, 8) * (255 / 16)).round().astype(np.uint8)
-        return pixels, labels.astype(np.int64)
-    if source == "letters":
-        return render_letters(size)
-    if source.endswith(".npz"):
-        return _read_npz(source)
-    raise UserError(
-        f'domains: "{source}" is neither built in ({", ".join(BUILT_IN)}) nor the path of an '
-        ".npz file"
-    )
-
-
-def _read_npz(path: str) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = {"images", "labels"} - set(file)
-            if missing:
-                raise UserError(f'{path}: lacks the array "{min(missing)}"')
-            images, labels = file["images"], file["labels"]
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else "it is empty"
-        raise UserError(f"{path}: not a readable .npz file: {reason}") from None
-    if images.dtype != np.uint8 or images.ndim not in (3, 4):
-        raise UserError(
-            f"{path}: images are {images.dtype} of shape {images.shape}; they must be uint8 of "
-            "shape (n, H, W) or (n, H, W, C)"
-        )
-    if images.ndim == 4 and images.shape[3] not in (1, 3):
-        raise UserError(f"{path}: images have {images.shape[3]} channels; 1 or 3 are allowed")
-    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
-        raise UserError(
-            f"{path}: labels are {labels.dtype} of shape {labels.shape}; they must be integers of "
-            f"shape {images.shape[:1]}, one for each image"
-        )
-    return images, labels.astype(np.int64)
-
-
-def _to_format(images: np.ndarray, image_format: ImageFormat) -> Tensor:
-    """Images (n, H, W) or (n, H, W, C) as uint8 (n, channels, size, size)."""
-    pixels = torch.from_numpy(images)
-    pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
-    if pixels.shape[1] != image_format.channels:
-        # Grey is the mean of the colours; colour is grey three times.
-        grey = pixels.float().mean(dim=1, keepdim=True).round().to(torch.uint8)
-        pixels = grey.expand(-1, image_format.channels, -1, -1)
-    size = (image_format.size, image_format.size)
-    if pixels.shape[2:] != size and len(pixels):
-        resized = interpolate(
-            pixels.float(), size, mode="bilinear", align_corners=False, antialias=True
-        )
-        pixels = resized.round().clamp(0, 255).to(torch.uint8)
-    return pixels.contiguous()

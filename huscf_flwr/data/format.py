@@ -1,0 +1,46 @@
+"""What a run's images look like, and how any others are brought to that."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+Arrays: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""Images, uint8 (n, H, W) or (n, H, W, C), and labels, int64 (n,)."""
+_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """A run's images: pixels a side, channels (1 or 3), labels below num_classes."""
+
+    size: int
+    channels: int
+    num_classes: int
+
+
+def to_format(images: np.ndarray, image_format: ImageFormat) -> Tensor:
+    """Images (n, H, W) or (n, H, W, C) as uint8 (n, channels, size, size).
+
+    Grey is the mean of the colours; colour is grey three times. Proportions are not kept.
+    """
+    pixels = torch.from_numpy(images)
+    pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+    # Floats take four times the memory of pixels: never of all images at once.
+    return torch.cat([_convert(part, image_format) for part in pixels.split(_AT_ONCE)])
+
+
+def _convert(pixels: Tensor, image_format: ImageFormat) -> Tensor:
+    if pixels.shape[1] != image_format.channels:
+        grey = pixels.float().mean(dim=1, keepdim=True).round().to(torch.uint8)
+        pixels = grey.expand(-1, image_format.channels, -1, -1)
+    size = (image_format.size, image_format.size)
+    if pixels.shape[2:] != size and len(pixels):
+        resized = interpolate(
+            pixels.float(), size, mode="bilinear", align_corners=False, antialias=True
+        )
+        pixels = resized.round().clamp(0, 255).to(torch.uint8)
+    return pixels.contiguous()

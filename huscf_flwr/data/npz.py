@@ -1,0 +1,67 @@
+"""Images in an .npz file: arrays of any origin, or MedMNIST's."""
+
+import zipfile
+
+import numpy as np
+
+from huscf_flwr.data.format import Arrays
+from huscf_flwr.errors import UserError
+
+_MEDMNIST = [
+    f"{part}_{kind}" for part in ("train", "val", "test") for kind in ("images", "labels")
+]
+
+
+def read_npz(path: str) -> tuple[Arrays, Arrays | None]:
+    """Images and labels of a file, and its own test part if it has one.
+
+    Parameters
+    ----------
+    path: a file with `images` (uint8, (n, H, W) or (n, H, W, C)) and `labels` (integers, (n,) or
+        (n, 1)); or one of MedMNIST, which has both for each of `train_`, `val_` and `test_`. There
+        validation images are taken for training.
+
+    Raises
+    ------
+    UserError: the file cannot be read, or an array is missing or of the wrong kind.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = _MEDMNIST if "train_images" in file else ["images", "labels"]
+            missing = set(names) - set(file)
+            if missing:
+                raise UserError(f'{path}: lacks the array "{min(missing)}"')
+            arrays = [file[name] for name in names]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else "it is empty"
+        raise UserError(f"{path}: not a readable .npz file: {reason}") from None
+    parts = [_checked(path, *arrays[i : i + 2]) for i in range(0, len(arrays), 2)]
+    if len(parts) == 1:
+        return parts[0], None
+    train, validation, test = parts
+    if train[0].shape[1:] != validation[0].shape[1:]:
+        raise UserError(
+            f"{path}: train_images are of shape {train[0].shape}, val_images of "
+            f"{validation[0].shape}: they must differ in their number only"
+        )
+    images, labels = (np.concatenate(pair) for pair in zip(train, validation, strict=True))
+    return (images, labels), test
+
+
+def _checked(path: str, images: np.ndarray, labels: np.ndarray) -> Arrays:
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise UserError(
+            f"{path}: images are {images.dtype} of shape {images.shape}; they must be uint8 of "
+            "shape (n, H, W) or (n, H, W, C)"
+        )
+    if images.ndim == 4 and images.shape[3] not in (1, 3):
+        raise UserError(f"{path}: images have {images.shape[3]} channels; 1 or 3 are allowed")
+    count = len(images)
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape not in ((count,), (count, 1)):
+        raise UserError(
+            f"{path}: labels are {labels.dtype} of shape {labels.shape}; they must be integers of "
+            f"shape ({count},), one for each image"
+        )
+    return images, labels.reshape(count).astype(np.int64)

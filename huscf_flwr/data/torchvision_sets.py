@@ -1,0 +1,64 @@
+"""Data sets that torchvision reads and, where allowed, downloads."""
+
+from pathlib import Path
+
+import numpy as np
+
+from huscf_flwr.data.format import Arrays
+from huscf_flwr.errors import UserError
+
+TORCHVISION_SETS = ("mnist", "fashion-mnist", "kmnist", "emnist-letters", "cifar10", "svhn")
+
+
+def read_torchvision_set(name: str, root: str, download: bool) -> tuple[Arrays, Arrays]:
+    """A set's training images and its own test images.
+
+    Parameters
+    ----------
+    name: one of `TORCHVISION_SETS`.
+    root: folder of all sets, as torchvision lays them out.
+    download: fetch the set to that folder unless it is there.
+
+    Raises
+    ------
+    UserError: the set is not in the folder or damaged, or it cannot be downloaded.
+    """
+    from filelock import FileLock
+
+    try:
+        if download:
+            Path(root).mkdir(parents=True, exist_ok=True)
+            with FileLock(Path(root) / f".{name}.lock"):  # clients in other processes want it too
+                for train in (True, False):
+                    _read(name, root, train, download)
+        return _read(name, root, True, False), _read(name, root, False, False)
+    except Exception as error:  # torchvision raises whatever a damaged file leads it to
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if download:
+            raise UserError(f"{name}: could not be downloaded to {root}: {reason}") from None
+        raise UserError(
+            f"{name}: not found in the folder {root} (data-root), or damaged there: {reason}; "
+            "download=true fetches it"
+        ) from None
+
+
+def _read(name: str, root: str, train: bool, download: bool) -> Arrays:
+    from torchvision import datasets
+
+    if name == "svhn":
+        svhn = datasets.SVHN(root, "train" if train else "test", download=download)
+        return svhn.data.transpose(0, 2, 3, 1), svhn.labels
+    if name == "cifar10":
+        cifar = datasets.CIFAR10(root, train, download=download)
+        return cifar.data, np.array(cifar.targets)
+    if name == "emnist-letters":
+        emnist = datasets.EMNIST(root, "letters", train=train, download=download)
+        # Stored column by column, and labelled from 1.
+        return emnist.data.numpy().transpose(0, 2, 1), emnist.targets.numpy() - 1
+    by_name = {
+        "mnist": datasets.MNIST,
+        "fashion-mnist": datasets.FashionMNIST,
+        "kmnist": datasets.KMNIST,
+    }
+    found = by_name[name](root, train, download=download)
+    return found.data.numpy(), found.targets.numpy()

@@ -1,0 +1,590 @@
+"""Where images come from, in which form they arrive, and which client gets which of them."""
+
+import os
+import pickle
+import struct
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import PROJECT, images, write_npz
+from flwr.app import Context, RecordDict
+from PIL import Image
+
+from huscf_flwr.clients import WholeGANClient
+from huscf_flwr.config import RunConfig
+from huscf_flwr.data.format import ImageFormat, to_format
+from huscf_flwr.data.partition import (
+    SKEWS,
+    DataSettings,
+    client_data,
+    label_counts,
+    parts,
+    skewed_shares,
+)
+from huscf_flwr.data.sources import Domain, Source, find_sources, load_domain, load_own
+from huscf_flwr.data.textures import TEXTURES, render_textures
+from huscf_flwr.errors import UserError
+
+FORMAT = ImageFormat(16, 1, 3)
+GREY = ImageFormat(16, 1, 10)
+COLOUR = ImageFormat(16, 3, 10)
+
+
+def load(name: str, folder: Path, image_format: ImageFormat = FORMAT) -> Domain:
+    (source,) = find_sources(name, str(folder), data_root="sets", download=False)
+    return load_domain(source, image_format)
+
+
+def settings(*sources: Source, partition: str = "iid", seed: int = 0) -> DataSettings:
+    return DataSettings(sources, GREY, partition, 0.5, seed)
+
+
+# .npz files
+
+
+def _arrays(**arrays: np.ndarray) -> Callable[[Path], None]:
+    return lambda path: np.savez(path, **arrays)
+
+
+PIXELS, LABELS = np.zeros((4, 8, 8), np.uint8), np.array([0, 1, 0, 1])
+MEDMNIST = {
+    f"{part}_{kind}": array
+    for part in ("train", "val", "test")
+    for kind, array in (("images", PIXELS), ("labels", LABELS[:, None].astype(np.uint8)))
+}
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: None, "no such file"),
+        (lambda path: path.write_bytes(b"not a zip"), "not a readable .npz"),
+        (lambda path: path.write_bytes(b""), "not a readable .npz"),
+        (_arrays(images=PIXELS), 'lacks the array "labels"'),
+        (_arrays(images=PIXELS / 255, labels=LABELS), "float64 .* must be uint8"),
+        (_arrays(images=PIXELS[0], labels=LABELS), r"\(8, 8\); they must be"),
+        (_arrays(images=PIXELS[..., None].repeat(2, 3), labels=LABELS), "2 channels"),
+        (_arrays(images=PIXELS, labels=LABELS[:3]), r"integers of shape \(4,\)"),
+        (_arrays(images=PIXELS, labels=LABELS * 1.0), "labels are float64"),
+        (_arrays(images=PIXELS, labels=LABELS + 2), "labels from 2 to 3.* allows 0 to 2"),
+        (_arrays(images=PIXELS, labels=np.array([None] * 4)), "not a readable .npz"),
+        (_arrays(images=PIXELS[:0], labels=LABELS[:0]), "no images in it"),
+        (_arrays(train_images=PIXELS, train_labels=LABELS), 'lacks the array "test_images"'),
+        (
+            _arrays(**{**MEDMNIST, "train_labels": np.zeros((4, 14), np.int64)}),
+            r"labels are int64 of shape \(4, 14\)",
+        ),
+        (
+            _arrays(**{**MEDMNIST, "val_images": PIXELS[:, :4]}),
+            r"val_images of \(4, 4, 8\): they must differ in their number only",
+        ),
+    ],
+)
+def test_bad_files_are_named(tmp_path: Path, write: Callable[[Path], None], message: str) -> None:
+    write(tmp_path / "own.npz")
+    with pytest.raises(UserError, match=rf"own.npz: .*{message}"):
+        load("own.npz", tmp_path)
+
+
+def test_files_of_any_size_and_colour_are_brought_to_the_runs_format(tmp_path: Path) -> None:
+    write_npz(tmp_path / "colour.npz", images(15, size=20, channels=3))
+    domain = load("colour.npz", tmp_path)
+    assert domain.name == "colour"
+    assert domain.train.images.shape == (12, 1, 16, 16)
+    assert domain.test.images.shape == (3, 1, 16, 16)
+    assert load("colour.npz", tmp_path, ImageFormat(24, 3, 3)).train.images.shape[1:] == (
+        3,
+        24,
+        24,
+    )
+
+
+def test_resizing_keeps_grey_levels() -> None:
+    assert to_format(np.full((5, 7, 9), 200, np.uint8), FORMAT).unique().tolist() == [200]
+    primary = np.eye(3, dtype=np.uint8)[:, None, None] * np.uint8(240)
+    assert to_format(primary, FORMAT).unique().tolist() == [80]
+    assert to_format(primary, COLOUR)[1, :, 0, 0].tolist() == [0, 240, 0]
+
+
+def test_all_parts_of_a_large_set_are_converted() -> None:
+    grey = (np.arange(2500) % 251).astype(np.uint8)
+    found = to_format(np.broadcast_to(grey[:, None, None], (2500, 4, 4)).copy(), FORMAT)
+    assert found.shape == (2500, 1, 16, 16)
+    assert found[:, 0, 5, 5].tolist() == grey.tolist()
+
+
+def test_medmnist_keeps_its_test_images_out_and_trains_on_the_rest(tmp_path: Path) -> None:
+    grey = {"train": 10, "val": 20, "test": 30}
+    marked = {
+        name: array + np.uint8(grey[name.split("_")[0]]) if "images" in name else array
+        for name, array in MEDMNIST.items()
+    }
+    np.savez(tmp_path / "med.npz", **marked)
+    domain = load("med.npz", tmp_path)
+    assert domain.train.images[:, 0, 0, 0].tolist() == [10] * 4 + [20] * 4
+    assert domain.train.labels.tolist() == LABELS.tolist() * 2
+    assert domain.test.images[:, 0, 0, 0].tolist() == [30] * 4
+    assert domain.test.labels.dtype == torch.int64
+
+
+# The held-out part
+
+
+def test_a_fifth_of_every_class_is_held_out(tmp_path: Path) -> None:
+    labels = np.repeat([0, 1, 2], [50, 10, 2])
+    np.savez(tmp_path / "x.npz", images=np.zeros((62, 8, 8), np.uint8), labels=labels)
+    domain = load("x.npz", tmp_path)
+    assert torch.bincount(domain.test.labels).tolist() == [10, 2, 1]
+    assert torch.bincount(domain.train.labels).tolist() == [40, 8, 1]
+
+
+def test_training_and_held_out_images_are_all_there_are_and_shuffled(tmp_path: Path) -> None:
+    marks = np.arange(60, dtype=np.uint8)
+    pixels = np.broadcast_to(marks[:, None, None], (60, 16, 16))
+    np.savez(tmp_path / "x.npz", images=pixels, labels=np.repeat([0, 1, 2], 20))
+    domain = load("x.npz", tmp_path)
+    train, test = (part.images[:, 0, 0, 0].tolist() for part in (domain.train, domain.test))
+    assert sorted(train + test) == marks.tolist()
+    assert train != sorted(train)
+
+
+def test_a_class_that_cannot_be_scored_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "rare.npz", images=PIXELS[:4], labels=[0, 0, 1, 2])
+    with pytest.raises(UserError, match="rare: training images but none held out of class 1, 2; "):
+        load("rare.npz", tmp_path)
+    np.savez(tmp_path / "med.npz", **{**MEDMNIST, "test_labels": np.zeros((4, 1), np.int64)})
+    with pytest.raises(UserError, match="med: training images but none held out of class 1; "):
+        load("med.npz", tmp_path)
+
+
+def test_a_nodes_own_data_may_have_a_class_of_one_image(tmp_path: Path) -> None:
+    np.savez(tmp_path / "rare.npz", images=PIXELS[:4], labels=[0, 0, 1, 2])
+    assert sorted(load_own(str(tmp_path / "rare.npz"), FORMAT).labels.tolist()) == [0, 1, 2]
+
+
+# Folders
+
+
+def write_image(path: Path, grey: int, size: tuple[int, int] = (9, 7), mode: str = "L") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", size, grey).convert(mode).save(path)
+
+
+def test_a_folder_of_classes_in_any_format_and_size(tmp_path: Path) -> None:
+    for i, suffix in enumerate(("png", "bmp", "gif", "tiff", "webp")):
+        write_image(tmp_path / "fruit" / "pear" / f"{i}.{suffix}", 40, (8 + i, 20 - i))
+        mode = "RGB" if i else "RGBA"
+        write_image(tmp_path / "fruit" / "apple" / f"{i}.png", 200, (5, 5 + i), mode)
+    (tmp_path / "fruit" / "pear" / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "fruit" / ".cache").mkdir()
+    domain = load("fruit", tmp_path)
+    assert (domain.name, len(domain.train), len(domain.test)) == ("fruit", 8, 2)
+    by_class = {int(label): domain.train.images[domain.train.labels == label] for label in (0, 1)}
+    assert by_class[0].unique().tolist() == [200]  # apple is before pear
+    assert (by_class[1].float() - 40).abs().max() <= 2  # webp loses a little
+    assert load("fruit", tmp_path, COLOUR).train.images.shape == (8, 3, 16, 16)
+
+
+def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path) -> None:
+    for i in range(2):
+        (tmp_path / "deep" / "a").mkdir(parents=True, exist_ok=True)
+        deep = np.full((4, 4), 0x80FF, np.uint16)
+        Image.fromarray(deep).save(tmp_path / "deep" / "a" / f"{i}.png")
+    assert load("deep", tmp_path).train.images.unique().tolist() == [0x80]
+
+
+def test_notmnist_is_a_folder_in_data_root(tmp_path: Path) -> None:
+    for name in ("A/1.png", "A/2.png", "B/1.png", "B/2.png"):
+        write_image(tmp_path / "sets" / "notmnist" / name, 9)
+    domain = load("notmnist", tmp_path)
+    assert (domain.name, len(domain.train), len(domain.test)) == ("notmnist", 2, 2)
+    with pytest.raises(
+        UserError, match=r'domain "notmnist": no folder or .npz file .*/notmnist; '
+    ):
+        load("notmnist", tmp_path / "elsewhere")
+
+
+def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
+    for i in range(4):
+        write_image(tmp_path / "x" / "a" / f"{i}.png", 9)
+    (tmp_path / "x" / "a" / "1.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"x/a/1.png: not a readable image: [^(/]*; remove or"):
+        load("x", tmp_path)
+    whole = (tmp_path / "x" / "a" / "2.png").read_bytes()
+    (tmp_path / "x" / "a" / "2.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "x" / "a" / "3.png").write_text("notes")
+    with pytest.raises(UserError, match=r"x/a/1.png: not a readable .* \(and 2 more\); remove"):
+        load("x", tmp_path)
+
+
+def test_a_folder_without_classes_or_images_is_named(tmp_path: Path) -> None:
+    write_image(tmp_path / "flat" / "1.png", 9)
+    with pytest.raises(UserError, match="flat: no sub-folders; it must have one sub-folder"):
+        load("flat", tmp_path)
+    (tmp_path / "empty" / "a").mkdir(parents=True)
+    with pytest.raises(UserError, match="empty: no images in its sub-folders"):
+        load("empty", tmp_path)
+
+
+# torchvision's sets
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    """The format of MNIST: bytes with their shape before them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+def write_mnist(raw: Path, first: str = "train", second: str = "t10k") -> None:
+    """Three images of each of classes 1 to 3, and two of each held out; left edges white."""
+    for part, count in ((first, 9), (second, 6)):
+        pixels = np.zeros((count, 28, 28))
+        pixels[:, :, :4] = 255
+        write_idx(raw / f"{part}-images-idx3-ubyte", pixels)
+        write_idx(raw / f"{part}-labels-idx1-ubyte", np.arange(count) % 3 + 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST"), ("kmnist", "KMNIST")],
+)
+def test_mnist_and_its_kin_are_read_from_data_root(name: str, folder: str, tmp_path: Path) -> None:
+    write_mnist(tmp_path / "sets" / folder / "raw")
+    domain = load(name, tmp_path, GREY)
+    assert (domain.name, len(domain.train), len(domain.test)) == (name, 9, 6)
+    assert domain.test.labels.tolist() == [1, 2, 3, 1, 2, 3]
+    assert domain.train.images[0, 0].float().mean(dim=0).argmax() == 0
+
+
+def test_emnist_letters_count_from_zero_and_stand_upright(tmp_path: Path) -> None:
+    parts_ = ("emnist-letters-train", "emnist-letters-test")
+    write_mnist(tmp_path / "sets" / "EMNIST" / "raw", *parts_)
+    domain = load("emnist-letters", tmp_path)
+    assert domain.train.labels.unique().tolist() == [0, 1, 2]
+    rows = domain.train.images[0, 0].float().mean(dim=1)
+    assert rows[0] == 255 and rows[-1] == 0  # stored as columns: the left edge is the top
+
+
+def test_svhn_has_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    savemat = pytest.importorskip("scipy.io").savemat
+    from torchvision.datasets import SVHN
+
+    monkeypatch.setattr(SVHN, "_check_integrity", lambda self: True)
+    (tmp_path / "sets").mkdir()
+    pixels = np.zeros((32, 32, 3, 4), np.uint8)
+    pixels[:, :, 2] = 200
+    for part in ("train", "test"):
+        labels = np.array([[10], [1], [2], [10]], np.uint8)
+        savemat(tmp_path / "sets" / f"{part}_32x32.mat", {"X": pixels, "y": labels})
+    domain = load("svhn", tmp_path, COLOUR)
+    assert domain.test.labels.tolist() == [0, 1, 2, 0]
+    assert domain.train.images[3, :, 7, 7].tolist() == [0, 0, 200]
+
+
+def test_cifar10_has_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.datasets import CIFAR10, cifar
+
+    monkeypatch.setattr(cifar, "check_integrity", lambda *_: True)
+    pixels = np.zeros((2, 3, 32, 32), np.uint8)
+    pixels[:, 1] = 200
+    entry = {"data": pixels.reshape(2, -1), "labels": [4, 7]}
+    (tmp_path / "sets" / CIFAR10.base_folder).mkdir(parents=True)
+    for name, _ in (*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], "")):
+        stored = {"label_names": []} if "meta" in name else entry
+        (tmp_path / "sets" / CIFAR10.base_folder / name).write_bytes(pickle.dumps(stored))
+    domain = load("cifar10", tmp_path, COLOUR)
+    assert (len(domain.train), len(domain.test)) == (10, 2)
+    assert domain.test.labels.tolist() == [4, 7]
+    assert domain.train.images[0, :, 7, 7].tolist() == [0, 200, 0]
+
+
+@pytest.mark.parametrize(
+    "name", ["mnist", "fashion-mnist", "kmnist", "emnist-letters", "cifar10", "svhn"]
+)
+def test_a_missing_set_is_named_with_its_folder_and_the_remedy(name: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=f"^{name}: not found in .*/sets .*download=true"
+    ) as caught:
+        load(name, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "sets").exists()
+
+
+def test_a_damaged_set_is_named(tmp_path: Path) -> None:
+    raw = tmp_path / "sets" / "MNIST" / "raw"
+    write_mnist(raw)
+    (raw / "t10k-images-idx3-ubyte").write_bytes(b"")
+    with pytest.raises(
+        UserError, match=r"mnist: not found in .*or damaged there: .*download=true"
+    ):
+        load("mnist", tmp_path)
+
+
+def test_sets_are_fetched_only_where_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.datasets import MNIST
+
+    def download(self: MNIST) -> None:
+        write_mnist(Path(self.raw_folder))
+
+    monkeypatch.setattr(MNIST, "download", download)
+    with pytest.raises(UserError, match="download=true fetches it"):
+        load("mnist", tmp_path)
+    allowed = Source("mnist", str(tmp_path / "sets"), "torchvision", download=True)
+    assert len(load_domain(allowed, GREY).train) == 9
+    assert len(load("mnist", tmp_path, GREY).train) == 9
+
+
+def test_a_failed_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.datasets import MNIST
+
+    def download(self: MNIST) -> None:
+        raise RuntimeError(
+            "Error downloading train-images-idx3-ubyte.gz:\nTried x, got:\nno route"
+        )
+
+    monkeypatch.setattr(MNIST, "download", download)
+    allowed = Source("mnist", str(tmp_path), "torchvision", download=True)
+    with pytest.raises(UserError, match=r"mnist: could not be downloaded to .*: Error") as caught:
+        load_domain(allowed, GREY)
+    assert "\n" not in str(caught.value)
+
+
+# Built-in domains, and which is meant
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "test"),
+    [("digits", 1438, 359), ("letters", 1600, 400), ("textures", 1600, 400)],
+)
+def test_built_in_domains(name: str, train: int, test: int, tmp_path: Path) -> None:
+    domain = load(name, tmp_path, GREY)
+    assert (len(domain.train), len(domain.test)) == (train, test)
+    assert domain.train.labels.unique().tolist() == list(range(10))
+    assert domain.train.images.float().std() > 40
+
+
+@pytest.mark.parametrize("size", [8, 16, 32])
+def test_textures_are_always_the_same_at_any_size(size: int) -> None:
+    pixels, labels = render_textures(size, count=40)
+    again, _ = render_textures(size, count=40)
+    assert pixels.shape == (40, size, size) and (pixels == again).all()
+    assert Counter(labels.tolist()) == dict.fromkeys(range(len(TEXTURES)), 4)
+    assert len({image.tobytes() for image in pixels}) == 40
+
+
+def test_stripes_run_as_their_names_say() -> None:
+    pixels, labels = render_textures(32, count=200)
+    change = {  # how much brightness changes per pixel to the right, and down
+        name: [
+            np.abs(np.diff(pixels[labels == i].astype(int), axis=axis)).mean() for axis in (2, 1)
+        ]
+        for i, name in enumerate(TEXTURES)
+    }
+    across, down = change["vertical stripes"]
+    assert across > 3 * down
+    across, down = change["horizontal stripes"]
+    assert down > 3 * across
+    across, down = change["rising stripes"]
+    assert across == pytest.approx(down, rel=0.15)
+
+
+def test_files_may_be_called_like_built_in_domains(tmp_path: Path) -> None:
+    for name in ("digits", "mnist"):
+        for i in range(2):
+            write_image(tmp_path / name / "a" / f"{i}.png", 77)
+        domain = load(f"./{name}", tmp_path)
+        assert (domain.name, domain.train.images.unique().tolist()) == (name, [77])
+
+
+def test_relative_paths_start_from_the_callers_folder(tmp_path: Path) -> None:
+    config = RunConfig(domains="a/x.npz,/b/y,mnist,notmnist,letters", data_root="sets")
+    sources = config.data_settings(str(tmp_path)).sources
+    assert [source.name for source in sources] == ["x", "y", "mnist", "notmnist", "letters"]
+    sets = f"{tmp_path}/sets"
+    expected = [f"{tmp_path}/a/x.npz", "/b/y", sets, f"{sets}/notmnist", ""]
+    assert [source.path for source in sources] == expected
+
+
+@pytest.mark.parametrize("form", ["npz", "medmnist", "folder"])
+def test_a_node_may_have_own_data_of_any_form(form: str, tmp_path: Path) -> None:
+    path, train = tmp_path / "own.npz", 8
+    if form == "npz":
+        write_npz(path, images(15))
+        train = 12
+    elif form == "medmnist":
+        np.savez(path, **MEDMNIST)
+    else:
+        path = tmp_path / "own"
+        for i in range(10):
+            write_image(path / "a" / f"{i}.png", i)
+    client = WholeGANClient(
+        Context(
+            run_id=0,
+            node_id=1,
+            node_config={"data": str(path)},
+            state=RecordDict(),
+            run_config=RunConfig(num_classes=3, width=2).as_dict(),
+        )
+    )
+    found = client.get_properties({})
+    assert (found.get("error"), found["size"], found["domain"]) == (None, train, "")
+
+
+def real_images() -> Path | None:
+    """A folder with mnist-10k.npz and kmnist-10k.npz, where there is one."""
+    folder = Path(os.environ.get("HUSCF_DATA", PROJECT.parent / "shared" / "data"))
+    return folder if (folder / "mnist-10k.npz").exists() else None
+
+
+@pytest.mark.skipif(real_images() is None, reason="HUSCF_DATA names no folder with mnist-10k.npz")
+@pytest.mark.parametrize("partition", ["iid", "non-iid", "highly-non-iid", "dirichlet"])
+def test_real_images_are_dealt_in_every_way(partition: str) -> None:
+    config = RunConfig(domains="mnist-10k.npz,kmnist-10k.npz", partition=partition)
+    dealt = config.data_settings(str(real_images()))
+    counts = label_counts(dealt, 20)
+    assert counts[::2].sum(axis=0).all() and counts[1::2].sum(axis=0).all()
+    _, third = client_data(dealt, client=3, clients=20)
+    assert torch.bincount(third.labels, minlength=10).tolist() == counts[3].tolist()
+
+
+# Partitions
+
+BALANCED = np.repeat(np.arange(10), 600)
+
+
+def dealt(
+    partition: str, clients: int, seed: int = 0, labels: np.ndarray = BALANCED
+) -> np.ndarray:
+    """Label counts (clients, classes); checks that no image is dealt twice."""
+    found = parts(labels, clients, partition, 0.5, np.random.default_rng(seed))
+    everything = np.concatenate(found)
+    assert len(found) == clients
+    assert len(np.unique(everything)) == len(everything)
+    return np.array([np.bincount(labels[part], minlength=10) for part in found])
+
+
+def test_iid_parts_are_equal_and_have_all_labels() -> None:
+    counts = dealt("iid", 7)
+    assert counts.sum() == len(BALANCED)
+    assert set(counts.sum(axis=1)) == {857, 858}
+    assert counts.min() > 40
+
+
+@pytest.mark.parametrize(
+    ("partition", "lacking", "reduced"),
+    [
+        ("non-iid", {0: 0.25 / 0.75, 2: 0.3 / 0.75, 3: 0.1 / 0.75, 4: 0.1 / 0.75}, {2 / 3: 30}),
+        ("highly-non-iid", {2: 0.4, 3: 0.6}, {1 / 6: 20, 1 / 3: 30}),
+    ],
+)
+def test_skewed_parts_lack_labels_and_images_by_the_papers_odds(
+    partition: str, lacking: dict[int, float], reduced: dict[float, int]
+) -> None:
+    counts = dealt(partition, 100, labels=np.repeat(np.arange(10), 6000))
+    numbers = Counter((counts == 0).sum(axis=1).tolist())
+    assert set(numbers) == set(lacking)
+    for number, odds in lacking.items():
+        assert abs(numbers[number] / 100 - odds) < 0.13
+    sizes = counts.sum(axis=1)
+    found = Counter(
+        min((1, *reduced), key=lambda r: abs(r - size / sizes.max())) for size in sizes
+    )
+    assert found == {**reduced, 1: 100 - sum(reduced.values())}
+    assert sizes.max() == pytest.approx(600, rel=0.02)  # an equal share, as in the paper
+    for client in counts:  # what a client has it has evenly
+        assert client[client > 0].max() - client[client > 0].min() <= 2
+
+
+@pytest.mark.parametrize("partition", ["non-iid", "highly-non-iid"])
+@pytest.mark.parametrize("clients", [2, 3, 4, 10])
+def test_every_class_is_somewhere_and_sizes_have_their_ratio(partition: str, clients: int) -> None:
+    for seed in range(30):
+        counts = dealt(partition, clients, seed)
+        assert counts.sum(axis=0).min() > 0
+        sizes = np.sort(counts.sum(axis=1))[::-1]
+        reduced = [part for share, part in SKEWS[partition].reduced
+                   for _ in range(round(share * clients))]  # fmt: skip
+        expected = sorted([1.0] * (clients - len(reduced)) + reduced, reverse=True)
+        np.testing.assert_allclose(sizes / sizes[0], expected, atol=0.02)
+
+
+def test_few_classes_leave_each_client_one() -> None:
+    for seed in range(20):
+        counts = dealt("highly-non-iid", 3, seed, labels=np.arange(90) % 3)
+        assert (counts.sum(axis=1) > 0).all()
+        assert counts[:, :3].sum(axis=0).min() > 0
+
+
+def test_shares_keep_a_domains_own_proportions() -> None:
+    sizes = np.array([1000, 100, 10, 500])
+    shares = skewed_shares(sizes, 5, SKEWS["non-iid"], np.random.default_rng(3))
+    assert shares.sum(axis=0).max() <= 1 + 1e-12
+    for client in shares:
+        np.testing.assert_allclose(client[client > 0], client.max())
+
+
+def test_dirichlet_parts_follow_alpha() -> None:
+    def spread(alpha: float) -> float:
+        found = parts(BALANCED, 10, "dirichlet", alpha, np.random.default_rng(0))
+        assert sum(map(len, found)) == len(BALANCED)
+        assert min(map(len, found)) >= 10
+        return float(np.std([np.bincount(BALANCED[part], minlength=10) for part in found]) / 60)
+
+    # The standard deviation of a share of Dirichlet(alpha) over n clients, times n.
+    for alpha in (0.1, 1.0, 100.0):
+        assert spread(alpha) == pytest.approx((9 / (10 * alpha + 1)) ** 0.5, rel=0.25)
+
+
+def test_an_impossible_draw_says_what_to_change() -> None:
+    with pytest.raises(UserError, match=r"raise dirichlet-alpha=0.001 or use fewer clients"):
+        parts(BALANCED, 50, "dirichlet", 0.001, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("partition", ["iid", "non-iid", "highly-non-iid", "dirichlet"])
+def test_parts_follow_the_seed(partition: str) -> None:
+    def found(seed: int) -> list[list[int]]:
+        rng = np.random.default_rng(seed)
+        return [part.tolist() for part in parts(BALANCED, 6, partition, 0.5, rng)]
+
+    assert found(1) == found(1)
+    assert found(1) != found(2)
+
+
+def test_clients_share_their_domain_without_overlap(tmp_path: Path) -> None:
+    data = images(27)
+    data.images.view(27, -1)[:, 0] = torch.arange(27)  # a mark for every image
+    own = Source("own", str(write_npz(tmp_path / "own.npz", data)), "files")
+    found = [client_data(settings(own, Source("digits")), client=k, clients=6) for k in range(6)]
+    assert [domain.name for domain, _ in found] == ["own", "digits"] * 3
+    marks = [part.images.view(len(part), -1)[:, 0].tolist() for _, part in found[::2]]
+    assert [len(part) for part in marks] == [7, 7, 7]
+    assert len({mark for part in marks for mark in part}) == 21
+
+
+def test_domains_are_dealt_independently() -> None:
+    twins = (Source("digits"), Source("letters"))
+    counts = label_counts(settings(*twins, partition="highly-non-iid"), 16)
+    assert ((counts[::2] == 0) != (counts[1::2] == 0)).any()
+
+
+@pytest.mark.parametrize("clients", [1, 5])
+def test_label_counts_are_those_of_the_clients_data(clients: int) -> None:
+    dealt = settings(Source("digits"), Source("letters"), partition="non-iid", seed=4)
+    counts = label_counts(dealt, clients)
+    assert counts.shape == (clients, 10)
+    for client in range(clients):
+        _, data = client_data(dealt, client=client, clients=clients)
+        assert torch.bincount(data.labels, minlength=10).tolist() == counts[client].tolist()
+
+
+def test_too_few_images_are_named(tmp_path: Path) -> None:
+    own = Source("own", str(write_npz(tmp_path / "own.npz", images(6))), "files")
+    with pytest.raises(UserError, match="client 2 has 1 training images; at least 2"):
+        client_data(settings(own), client=2, clients=3)
