@@ -15,7 +15,8 @@ from huscf_flwr.clustering import (
     position_distributions,
     weights,
 )
-from huscf_flwr.evaluation import cluster_recovery, image_score
+from huscf_flwr.evaluation.image_score import image_score
+from huscf_flwr.evaluation.recovery import cluster_recovery
 
 
 def test_positions_are_a_softmax_per_channel() -> None:
