@@ -77,7 +77,7 @@ class ClientScores:
 
         Raises
         ------
-        ValueError, TypeError: a score is not a finite number, or one that all must give is missing.
+        ValueError, TypeError: a score is not a finite number, or one that all give is missing.
         """
         numbers = {name: float(value) for name, value in values.items()}
         missing = {*CHEAP_SCORES, f"{CHEAP_SCORES[1]}_floor"} - numbers.keys()

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-
 CHEAP_SCORES = ("image_score", "frechet_distance_classifier", "kernel_distance_classifier")
 """Names of what is computed during training, in the order of `Scores.values`."""
 
