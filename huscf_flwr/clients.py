@@ -18,13 +18,15 @@ from torch import Tensor
 
 from huscf_flwr.batches import Batch, BatchStream, LabelledImages
 from huscf_flwr.config import RunConfig
-from huscf_flwr.cpu import peak_memory_mb
+from huscf_flwr.cpu import peak_memory_mb, torch_device
 from huscf_flwr.cuts import Cut, client_blocks
 from huscf_flwr.data.partition import check_size, client_data
 from huscf_flwr.data.sources import load_own
 from huscf_flwr.errors import UserError
+from huscf_flwr.evaluation.evaluator import Evaluator
+from huscf_flwr.generator import Generator
 from huscf_flwr.losses import Losses
-from huscf_flwr.nets import PartialGAN, State, net_shapes, state_names, whole_net
+from huscf_flwr.nets import GEN, PartialGAN, State, net_shapes, state_names, whole_net
 from huscf_flwr.optim import Optimisers
 from huscf_flwr.planning.devices import MEASURED, OVERHEAD, SPEEDS, read_profile
 from huscf_flwr.planning.measure import measure_client
@@ -47,15 +49,6 @@ def from_arrays(names: list[str], arrays: NDArrays) -> State:
     pairs = zip(sorted(names), arrays, strict=True)
     # A copy: arrays out of a message are read-only, and training writes in place.
     return {name: torch.from_numpy(np.array(array)) for name, array in pairs}
-
-
-def torch_device(device: str) -> str:
-    """What the run key `device` means on this machine."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device=cuda: torch finds no CUDA device here; use auto or cpu")
-    return device
 
 
 @dataclass(frozen=True)
@@ -154,11 +147,52 @@ class GANClient(NumPyClient, ABC):
         }
         return to_arrays(nets.state_dict()), len(stream), metrics
 
+    def evaluate(
+        self, parameters: NDArrays, config: Config
+    ) -> tuple[float, int, dict[str, Scalar]]:
+        """Score a whole generator on this node's own images, with a classifier trained on them.
+
+        Parameters
+        ----------
+        parameters: values of all `gen` blocks, in the order of their names.
+        config: client (its number), and utility: whether to train a classifier on generated
+            images, too.
+
+        Returns
+        -------
+        The Fréchet distance, the number of held-out images, and scores by name: those of
+        `Scores.values`, the distances' floors (`<name>_floor`), the metrics of utility if due, and
+        missing_classes, of which no image is held out. Numbers only.
+
+        Raises
+        ------
+        RuntimeError: it cannot be scored; the message names the client and the cause.
+        """
+        client, run = int(config["client"]), self.config
+        try:
+            names = state_names(run.net_spec, {GEN: range(len(self.shapes.gen))})
+            generator = Generator(run.net_spec, from_arrays(names, parameters))
+            own = load_own(str(self.context.node_config["data"]), run.image_format)
+            evaluator = Evaluator(own, run.num_classes, run.seed)
+            if config["utility"]:
+                scores = evaluator.full(generator, run.utility_images)
+            else:
+                scores = evaluator.cheap(generator)
+        except Exception as error:
+            raise RuntimeError(f"client {client}: {type(error).__name__}: {error}") from error
+        found: dict[str, Scalar] = {
+            **scores.values(),
+            **scores.floors(),
+            **(scores.utility or {}),
+            "missing_classes": evaluator.missing_classes,
+        }
+        return scores.frechet.value, len(evaluator.domain.test), found
+
     def _data(self, config: Config) -> OwnData:
         """This client's images: the node's own, or its part of what the run config deals."""
         run, node = self.config, self.context.node_config
         if "data" in node:
-            own = load_own(str(node["data"]), run.image_format)
+            own = load_own(str(node["data"]), run.image_format).train
             check_size(own, str(node["data"]))
             return OwnData(own, "")
         if not {"partition-id", "num-partitions"} <= node.keys():

@@ -99,9 +99,17 @@ class RunConfig:
     runner_address: str = _key("", "host:port the clients dial; empty: what runner-bind got")
     device: str = _key("auto", "where torch computes", choices=("auto", "cpu", "cuda"))
 
-    evaluate_every: int = _key(4, "rounds between image scores; the last is scored", at_least=1)
+    evaluate_every: int = _key(4, "rounds between scores; the last is scored", at_least=1)
     utility_images: int = _key(
-        10_000, "generated images that the utility classifier is trained on", at_least=100
+        10_000,
+        "generated images that the last scores are of, and that the utility classifier is "
+        "trained on",
+        at_least=100,
+    )
+    inception_weights: str = _key(
+        "",
+        "path of pytorch-fid's Inception-v3 weights for the last Fréchet distance, or download; "
+        "empty: it is that of the domain classifier's features",
     )
     tensorboard: bool = _key(False, "write TensorBoard's files to the run's folder, too")
 
@@ -156,6 +164,10 @@ class RunConfig:
             self.dirichlet_alpha,
             self.seed,
         )
+
+    def scores_due(self, round_: int) -> bool:
+        """Whether generators are scored after this round, from 1."""
+        return round_ == self.num_server_rounds or round_ % self.evaluate_every == 0
 
     def as_dict(self) -> dict[str, Value]:
         """The config by key."""

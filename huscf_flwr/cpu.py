@@ -13,6 +13,8 @@ import os
 import resource
 import sys
 
+from huscf_flwr.errors import UserError
+
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # where the workers are no more than the cores
 os.environ.setdefault("OMP_WAIT_POLICY", "active")  # a thousand where they are more, not a hundred
 
@@ -45,6 +47,17 @@ def use_threads(count: int) -> None:
 
     torch.set_num_threads(count)
     torch.get_num_threads()
+
+
+def torch_device(device: str) -> str:
+    """What the run key `device` means on this machine; raises `UserError` if it is not there."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda: torch finds no CUDA device here; use auto or cpu")
+    return device
 
 
 def peak_memory_mb() -> float:

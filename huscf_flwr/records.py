@@ -1,11 +1,13 @@
 """What a strategy reports about a round, for logs, files and scores."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flwr.common import Scalar
 
 from huscf_flwr.cuts import Cut
+from huscf_flwr.evaluation.scores import CHEAP_SCORES
 from huscf_flwr.nets import State
 
 
@@ -52,6 +54,40 @@ class ClientRound:
     generator_loss: float
     discriminator_loss: float
     peak_memory_mb: float
+
+
+@dataclass(frozen=True)
+class ClientScores:
+    """What a client found of its cluster's generator, on its own held-out images.
+
+    Attributes
+    ----------
+    client: its number.
+    images: held-out images.
+    missing_classes: of which none of them is.
+    values: scores by name.
+    """
+
+    client: int
+    images: int
+    missing_classes: int
+    values: Mapping[str, float]
+
+    @classmethod
+    def checked(cls, client: int, images: int, values: Mapping[str, Scalar]) -> "ClientScores":
+        """From what the client returned.
+
+        Raises
+        ------
+        ValueError, TypeError: a score is not a finite number, or one that all give is missing.
+        """
+        numbers = {name: float(value) for name, value in values.items()}
+        missing = {*CHEAP_SCORES, f"{CHEAP_SCORES[1]}_floor"} - numbers.keys()
+        if missing:
+            raise ValueError(f"no {min(missing)}")
+        if images < 1 or not all(math.isfinite(value) for value in numbers.values()):
+            raise ValueError(f"of {images} images: {numbers}")
+        return cls(client, images, int(numbers.pop("missing_classes", 0)), numbers)
 
 
 @dataclass(frozen=True)

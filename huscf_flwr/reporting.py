@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,21 +23,22 @@ from huscf_flwr.batches import LabelledImages, to_uint8, to_unit
 from huscf_flwr.checkpoint import Checkpoint
 from huscf_flwr.config import RunConfig, Value
 from huscf_flwr.cpu import peak_memory_mb
-from huscf_flwr.data.partition import client_data, resolve_sources
-from huscf_flwr.data.sources import domain_name, load_domain
+from huscf_flwr.data.partition import label_counts
+from huscf_flwr.data.sources import load_domain
 from huscf_flwr.errors import UserError
-from huscf_flwr.evaluation import cluster_recovery
+from huscf_flwr.evaluation.recovery import cluster_recovery
+from huscf_flwr.evaluation.scorer import Scorer
+from huscf_flwr.evaluation.scores import CHEAP_SCORES, Scores
 from huscf_flwr.generator import Generator
 from huscf_flwr.planning.plan import Plan
 from huscf_flwr.planning.timeline import draw_timeline
-from huscf_flwr.records import ClientInfo, RoundRecord
+from huscf_flwr.records import ClientInfo, ClientScores, RoundRecord
 from huscf_flwr.report.board import Board, require_tensorboard
 from huscf_flwr.report.page import write_page
-from huscf_flwr.scoring import Scorer
 
 log = logging.getLogger(__name__)
 
-_METRICS = ("round", "domain", "cluster", "image_score", "generator_loss", "discriminator_loss")
+_METRICS = ("round", "domain", "cluster", *CHEAP_SCORES, "generator_loss", "discriminator_loss")
 _CLUSTERS = ("round", "client", "cluster", "kld", "weight", "domain", "size", "cut", "labels")
 _GRID_ROWS = 8
 _VISIBLE = 48  # pixels that an image in a grid has at least
@@ -58,9 +59,11 @@ class RunReport:
         self._scorer = Scorer(config, base_dir)
         self._started = time.monotonic()
         self._last: RoundRecord | None = None
+        self._client_scores: dict[str, dict[str, float]] = {}
         self._fit_seconds = 0.0
         self._client_iterations = 0
-        self._labels: dict[int, str] = {}
+        self._data = config.data_settings(base_dir)
+        self._label_table: np.ndarray | None = None
         self._base = Path(base_dir)
         self._board: Board | None = None
         if config.tensorboard:
@@ -87,8 +90,8 @@ class RunReport:
         _write(self.folder / "plan.json", lambda path: path.write_text(text))
         self._try("timeline.png", lambda: draw_timeline(plan, self.folder / "timeline.png"))
 
-    def record(self, record: RoundRecord) -> dict[str, float]:
-        """Write and log a round; the image score of each domain, where it is due."""
+    def record(self, record: RoundRecord) -> dict[str, Scores]:
+        """Write and log a round; the scores of each domain's main cluster, where they are due."""
         self._last = record
         self._fit_seconds += record.seconds
         self._client_iterations += record.iterations * len(record.clients)
@@ -98,16 +101,15 @@ class RunReport:
             _write(self.folder / "samples" / name, lambda path, g=generator: save_grid(g, path))
         for domain in record.main_clusters():
             self._show_real(domain)
-        final = record.round == self._config.num_server_rounds
-        due = final or record.round % self._config.evaluate_every == 0
-        scores = {}
+        due = self._config.scores_due(record.round)
+        scores: dict[tuple[str, int], Scores] = {}
         for (domain, cluster), members in record.by_domain_and_cluster().items():
-            score = (
-                self._scorer.image_score(generators[cluster], domain) if due and domain else None
-            )
-            scores[domain, cluster] = score
+            values: dict[str, float] = {}
+            if due and domain:
+                found = self._scorer.cheap(generators[cluster], domain)
+                scores[domain, cluster], values = found, found.values()
             losses = np.mean([[m.generator_loss, m.discriminator_loss] for m in members], axis=0)
-            row = (record.round, domain, cluster, score, *losses)
+            row = (record.round, domain, cluster, *map(values.get, CHEAP_SCORES), *losses)
             self._append("metrics.csv", (*_METRICS, "seconds"), (*row, record.seconds))
         for client in record.clients:
             info = client.info
@@ -115,13 +117,45 @@ class RunReport:
             more = (info.domain, info.size, info.cut, self._label_counts(info))
             self._append("clusters.csv", _CLUSTERS, (*row, *more))
         main = record.main_clusters()
-        shown = {d: s for d, c in main.items() if (s := scores[d, c]) is not None}
+        shown = {d: scores[d, c] for d, c in main.items() if (d, c) in scores}
         log.info(self._round_line(record, shown))
         if self._board:
             self._board.add_last_round()
-        if due and not final:
+        if due and record.round < self._config.num_server_rounds:
             self._write_page()
         return shown
+
+    def client_scores(
+        self, round_: int, scores: Mapping[int, Sequence[ClientScores]]
+    ) -> dict[int, dict[str, float]]:
+        """Write and log what clients with data of their own found of their cluster's generator.
+
+        Returns
+        -------
+        By cluster: the mean of each score, weighted by held-out images.
+        """
+        means = {cluster: _mean(found) for cluster, found in sorted(scores.items())}
+        for cluster, mean in means.items():
+            log.info(
+                "cluster %d on its clients' own images: image score %.2f, Fréchet distance on "
+                "classifier features %.3g (real images: %.3g), %d clients",
+                cluster,
+                *(mean[name] for name in (*CHEAP_SCORES[:2], f"{CHEAP_SCORES[1]}_floor")),
+                len(scores[cluster]),
+            )
+        self._client_scores = {
+            str(cluster): {**mean, "clients": len(scores[cluster])}
+            for cluster, mean in means.items()
+        }
+        path = self.folder / "metrics.csv"
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            if (row["round"], row["domain"]) == (str(round_), ""):
+                mean = means.get(int(row["cluster"]), {})
+                row |= {name: _cell(mean[name]) for name in CHEAP_SCORES if name in mean}
+        _write(path, lambda temporary: _write_rows(temporary, rows))
+        return means
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Save what it takes to go on after this round."""
@@ -139,12 +173,9 @@ class RunReport:
             generator.save(self.folder / f"generator-cluster-{cluster}.safetensors")
         domains: dict[str, Any] = {}
         for domain, cluster in record.main_clusters().items():
-            log.info("scoring: utility of the generated %s", domain)
-            domains[domain] = {
-                "cluster": cluster,
-                "image_score": self._scorer.image_score(generators[cluster], domain),
-                "utility": self._scorer.utility(generators[cluster], domain),
-            }
+            found = self._scorer.full(generators[cluster], domain)
+            log.info("%s: %s", domain, found)
+            domains[domain] = {"cluster": cluster, **found.as_dict()}
         true_domains = [client.info.domain for client in record.clients]
         known = all(true_domains)
         clusters = [client.cluster for client in record.clients]
@@ -156,6 +187,7 @@ class RunReport:
             "adjusted_rand_index": ari,
             "clusters": len(record.models),
             "domains": domains,
+            "clusters_scores": self._client_scores,
             "iterations_per_second": round(self._client_iterations / self._fit_seconds, 2),
             "peak_memory_mb": {
                 "server": round(peak_memory_mb()),
@@ -170,14 +202,13 @@ class RunReport:
         self._write_page()
         for domain, scores in domains.items():
             log.info(
-                "%s: image score %.2f, utility accuracy %.3f (trained on real images: %.3f)",
+                "%s: utility accuracy %.3f (trained on real images: %.3f)",
                 domain,
-                scores["image_score"],
                 scores["utility"]["accuracy"],
                 scores["utility"]["accuracy_trained_on_real"],
             )
-        found = "" if ari is None else f", adjusted Rand index {ari:.2f}"
-        log.info("%d clusters%s, %.0f s in all", len(record.models), found, summary["seconds"])
+        recovered = "" if ari is None else f", adjusted Rand index {ari:.2f}"
+        log.info("%d clusters%s, %.0f s in all", len(record.models), recovered, summary["seconds"])
         log.info("results in %s", self.folder)
 
     def _write_page(self) -> None:
@@ -195,8 +226,8 @@ class RunReport:
         path = self.folder / "samples" / f"real-{domain}.png"
         if path.exists():
             return
-        sources = resolve_sources(self._config.domains, str(self._base))
-        source = next(source for source in sources if domain_name(source) == domain)
+        sources = self._data.sources
+        source = next(source for source in sources if source.name == domain)
         real = load_domain(source, self._config.image_format).test
         images = by_class(real, self._config.num_classes, _GRID_ROWS)
         _write(path, lambda path: save_images(images, path, self._config.num_classes))
@@ -208,20 +239,12 @@ class RunReport:
         """
         if info.part is None:
             return ""
-        if info.number not in self._labels:
-            config, (partition, partitions) = self._config, info.part
-            _, data = client_data(
-                resolve_sources(config.domains, str(self._base)),
-                config.image_format,
-                client=partition,
-                clients=partitions,
-                seed=config.seed,
-            )
-            counts = torch.bincount(data.labels, minlength=config.num_classes)
-            self._labels[info.number] = " ".join(map(str, counts.tolist()))
-        return self._labels[info.number]
+        partition, partitions = info.part
+        if self._label_table is None:
+            self._label_table = label_counts(self._data, partitions)
+        return " ".join(map(str, self._label_table[partition]))
 
-    def _round_line(self, record: RoundRecord, scores: Mapping[str, float]) -> str:
+    def _round_line(self, record: RoundRecord, scores: Mapping[str, Scores]) -> str:
         losses = np.mean(
             [[c.generator_loss, c.discriminator_loss] for c in record.clients], axis=0
         )
@@ -234,7 +257,7 @@ class RunReport:
             + " ".join(f"{cluster}:{size}" for cluster, size in sorted(sizes.items()))
         )
         if scores:
-            line += "  image score " + " ".join(f"{d} {s:.2f}" for d, s in scores.items())
+            line += "  " + "; ".join(f"{d}: {s}" for d, s in scores.items())
         if record.failures:
             line += f"  without client {', '.join(map(str, sorted(record.failures)))}"
         return line
@@ -310,6 +333,22 @@ def _write(path: Path, writer: Any) -> None:
     temporary = path.with_suffix(".tmp")
     writer(temporary)
     temporary.replace(path)
+
+
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _mean(scores: Sequence[ClientScores]) -> dict[str, float]:
+    """The mean of each score that all clients have, weighted by their held-out images."""
+    names = [name for name in scores[0].values if all(name in s.values for s in scores)]
+    images = [s.images for s in scores]
+    return {
+        name: float(np.average([s.values[name] for s in scores], weights=images)) for name in names
+    }
 
 
 def _cell(value: Any) -> Any:

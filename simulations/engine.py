@@ -71,7 +71,9 @@ class InProcessClient(ClientProxy):
     def evaluate(
         self, ins: EvaluateIns, timeout: float | None, group_id: int | None
     ) -> EvaluateRes:
-        raise NotImplementedError("clients are not asked to evaluate")
+        with self._pool:
+            use_threads(1)
+            return self._make(self._context).to_client().evaluate(ins)
 
     def reconnect(
         self, ins: ReconnectIns, timeout: float | None, group_id: int | None

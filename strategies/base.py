@@ -3,7 +3,7 @@
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,8 +32,8 @@ from huscf_flwr.clients import GANClient, from_arrays, to_arrays
 from huscf_flwr.config import RunConfig
 from huscf_flwr.cuts import Cut
 from huscf_flwr.errors import UserError
-from huscf_flwr.nets import State, initial_state, net_shapes, select_blocks
-from huscf_flwr.records import ClientInfo, ClientRound, Progress, RoundRecord
+from huscf_flwr.nets import GEN, State, initial_state, net_shapes, select_blocks
+from huscf_flwr.records import ClientInfo, ClientRound, ClientScores, Progress, RoundRecord
 from huscf_flwr.reporting import RunReport
 from strategies.roster import Roster
 
@@ -113,6 +113,7 @@ class GANStrategy(Strategy):
         self._round_started = 0.0
         self._iterations = 0
         self._instructed: list[int] = []
+        self._asked: list[int] = []
         self._record: RoundRecord | None = None
 
     # What a strategy decides
@@ -304,13 +305,34 @@ class GANStrategy(Strategy):
         scores = self.report.record(record)
         self.report.checkpoint(self.checkpoint(record.round))
         loss = float(np.mean([client.generator_loss for client in record.clients]))
-        return loss, {f"image-score-{domain}": score for domain, score in scores.items()}
+        return loss, {
+            f"{name}-{domain}": value
+            for domain, found in scores.items()
+            for name, value in found.values().items()
+        }
 
     def configure_evaluate(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, EvaluateIns]]:
-        """Clients are not asked to evaluate."""
-        return []
+        """Where scores are due, send clients with data of their own their cluster's generator.
+
+        In simulation the server knows the domains, and scores in `evaluate`.
+        """
+        server_round += self.rounds_before
+        if not self.config.scores_due(server_round):
+            return []
+        last = server_round == self.config.num_server_rounds
+        gen = {GEN: range(len(self.shapes.gen))}
+        instructions = []
+        for proxy, info in self.roster.connected(client_manager).items():
+            cluster = self.assignment.get(info.number, -1)
+            if info.domain or cluster not in self.models:
+                continue
+            config: Config = {"client": info.number, "utility": last}
+            arrays = to_arrays(select_blocks(self.models[cluster], gen))
+            instructions.append((proxy, EvaluateIns(ndarrays_to_parameters(arrays), config)))
+        self._asked = [self.roster.number_of(proxy) for proxy, _ in instructions]
+        return instructions
 
     def aggregate_evaluate(
         self,
@@ -318,8 +340,36 @@ class GANStrategy(Strategy):
         results: list[tuple[ClientProxy, EvaluateRes]],
         failures: list[tuple[ClientProxy, EvaluateRes] | BaseException],
     ) -> tuple[float | None, dict[str, Scalar]]:
-        """Nothing to aggregate."""
-        return None, {}
+        """Report each cluster's mean scores on its members' own held-out images, by their number.
+
+        A client without good scores is named and left out.
+        """
+        server_round += self.rounds_before
+        found: dict[int, list[ClientScores]] = {}
+        reasons = {number: f"client {number} returned no scores" for number in self._asked}
+        for proxy, result in results:
+            number = self.roster.number_of(proxy)
+            try:
+                scores = ClientScores.checked(number, result.num_examples, result.metrics)
+            except (TypeError, ValueError) as error:
+                reasons[number] = f"client {number} returned bad scores: {error}"
+                continue
+            del reasons[number]
+            found.setdefault(self.assignment[number], []).append(scores)
+        self._explain(server_round, reasons, failures)
+        lacking = sorted(s.client for group in found.values() for s in group if s.missing_classes)
+        if lacking:
+            log.warning(
+                "round %d: no held-out images of some classes: client %s",
+                server_round,
+                ", ".join(map(str, lacking)),
+            )
+        means = self.report.client_scores(server_round, found)
+        return None, {
+            f"{name}-cluster-{cluster}": value
+            for cluster, mean in means.items()
+            for name, value in mean.items()
+        }
 
     # Helpers
 
@@ -344,7 +394,7 @@ class GANStrategy(Strategy):
         self,
         server_round: int,
         reasons: Mapping[int, str],
-        failures: list[tuple[ClientProxy, FitRes] | BaseException],
+        failures: Sequence[tuple[ClientProxy, FitRes | EvaluateRes] | BaseException],
     ) -> None:
         """Log why clients are missing; what Flower reports, once for all alike."""
         for reason in sorted(set(reasons.values())):

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from huscf_flwr.aggregation import aggregate
 from huscf_flwr.checkpoint import Checkpoint
-from huscf_flwr.clients import GANClient, SplitGANClient, torch_device
+from huscf_flwr.clients import GANClient, SplitGANClient
 from huscf_flwr.clustering import cluster, divergences, grouped, keep_labels, weights
 from huscf_flwr.config import RunConfig
-from huscf_flwr.cpu import cores, use_threads
+from huscf_flwr.cpu import cores, torch_device, use_threads
 from huscf_flwr.cuts import Cut, client_blocks, middle
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import DISC, GEN, PartialGAN, State

@@ -76,15 +76,19 @@ class Roster:
             raise UserError("no client that can train is connected: the lines above say why")
         return found
 
+    def connected(self, manager: ClientManager) -> Present:
+        """The clients met before that are connected now, in the order of their numbers."""
+        proxies = list(manager.all().values())  # Flower's own dict changes as nodes come and go
+        usable = [proxy for proxy in proxies if proxy.cid in self.clients]
+        return {proxy: self.clients[proxy.cid] for proxy in sorted(usable, key=self.number_of)}
+
     def number_of(self, proxy: ClientProxy) -> int:
         """The number of a client met before."""
         return self.clients[proxy.cid].number
 
     def _usable(self, manager: ClientManager) -> Present:
         self._meet(manager)
-        proxies = list(manager.all().values())  # Flower's own dict changes as nodes come and go
-        usable = [proxy for proxy in proxies if proxy.cid in self.clients]
-        return {proxy: self.clients[proxy.cid] for proxy in sorted(usable, key=self.number_of)}
+        return self.connected(manager)
 
     def _wait_for(self, count: int, manager: ClientManager) -> None:
         manager.wait_for(count, int(self._config.start_timeout))

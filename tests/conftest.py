@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from huscf_flwr.batches import BatchStream, LabelledImages
@@ -38,6 +39,15 @@ CUTS = [Cut(*ends) for ends in itertools.product((1, 2), repeat=4)]
 BATCH = 4
 RATE = 1e-2
 PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder of the tests' own, which holds no classifier at first."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder / "huscf-flwr"
 
 
 def images(count: int, seed: int = 0, size: int = 16, channels: int = 1) -> LabelledImages:

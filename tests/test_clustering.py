@@ -1,4 +1,4 @@
-"""Clusters, weights, averages and scores against numbers computed by hand."""
+"""Clusters, weights and averages against numbers computed by hand."""
 
 import math
 
@@ -15,7 +15,6 @@ from huscf_flwr.clustering import (
     position_distributions,
     weights,
 )
-from huscf_flwr.evaluation import cluster_recovery, image_score
 
 
 def test_positions_are_a_softmax_per_channel() -> None:
@@ -121,18 +120,3 @@ def test_clusters_keep_their_numbers() -> None:
 
 def test_groups_are_sorted() -> None:
     assert grouped({4: 1, 0: 0, 2: 1}) == {0: [0], 1: [2, 4]}
-
-
-def test_image_score() -> None:
-    sure = torch.eye(4).repeat(5, 1)
-    assert image_score(sure) == pytest.approx(4.0, rel=1e-6)
-    assert image_score(torch.full((20, 4), 0.25)) == pytest.approx(1.0)
-    assert image_score(torch.eye(4)[:1].repeat(20, 1)) == pytest.approx(1.0)
-    half = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
-    kl = 0.9 * math.log(0.9 / 0.5) + 0.1 * math.log(0.1 / 0.5)
-    assert image_score(half) == pytest.approx(math.exp(kl))
-
-
-def test_cluster_recovery() -> None:
-    assert cluster_recovery(["x", "y", "x", "y"], [3, 1, 3, 1]) == 1.0
-    assert cluster_recovery(["x", "y", "x", "y"], [0, 0, 0, 0]) == 0.0

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from huscf_flwr.cli import compare, generate, plan, report, train
+from huscf_flwr.cli import compare, evaluate, generate, plan, report, train
 from huscf_flwr.errors import UserError
 
 
@@ -14,7 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code is 0, or 1 after a message that says what is wrong."""
     parser = argparse.ArgumentParser(prog="huscf", description=_DESCRIPTION)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (train, compare, report, plan, generate):
+    for module in (train, compare, report, plan, generate, evaluate):
         module.add_command(commands)
     options = parser.parse_args(arguments)
     cpu.keep_freed_memory()

@@ -1,0 +1,79 @@
+"""`huscf evaluate`: how good a trained generator is, against any images."""
+
+import argparse
+import json
+import os
+from typing import Any
+
+from huscf_flwr.config import RunConfig
+from huscf_flwr.errors import UserError
+
+_DESCRIPTION = """\
+Score a generator that a run left against real images.
+
+  huscf evaluate runs/latest/generator-cluster-0.safetensors --data own.npz
+  huscf evaluate runs/latest/generator-cluster-1.safetensors --data letters --json
+
+A fifth of the images is held out, always the same as in a run. Generated images are compared with
+it; a classifier trained on the rest gives the image score and, unless there are weights of
+Inception-v3, the features for the distances. Beside each distance stands what real images get.
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Add the subcommand to argparse's `commands`."""
+    run = RunConfig()
+    parser = commands.add_parser(
+        "evaluate",
+        help="score a trained generator",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("file", metavar="GENERATOR", help="generator-cluster-*.safetensors")
+    add("--data", required=True, metavar="FILE", help="what a run takes as a domain")
+    add("--data-root", default=run.data_root, metavar="FOLDER", help="of torchvision's sets")
+    add("--download", action="store_true", help="let torchvision fetch a set")
+    add("--n", type=int, default=run.utility_images, help=f"images ({run.utility_images})")
+    add("--seed", type=int, default=run.seed, help=f"of all that is random ({run.seed})")
+    add(
+        "--inception-weights",
+        default=run.inception_weights,
+        metavar="FILE|download",
+        help="pytorch-fid's weights of Inception-v3, for the FID",
+    )
+    add("--json", action="store_true", help="print JSON instead of a table")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from huscf_flwr.cpu import torch_device
+    from huscf_flwr.data.format import ImageFormat
+    from huscf_flwr.data.sources import find_sources
+    from huscf_flwr.evaluation.evaluator import Evaluator
+    from huscf_flwr.evaluation.extractors import inception_extractor
+    from huscf_flwr.generator import load_generator
+    from huscf_flwr.reporting import set_up_logging
+
+    if options.n < 100 or options.seed < 0:
+        raise UserError(f"--n {options.n} --seed {options.seed}: must be at least 100 and 0")
+    set_up_logging()
+    generator = load_generator(options.file)
+    spec = generator.spec
+    image_format = ImageFormat(spec.image_size, spec.channels, spec.num_classes)
+    (source, *more) = find_sources(
+        options.data, os.getcwd(), data_root=options.data_root, download=options.download
+    )
+    if more:
+        raise UserError(f"--data {options.data}: scores are against one domain at a time")
+    evaluator = Evaluator.of_source(source, image_format, options.seed)
+    weights = options.inception_weights
+    inception = inception_extractor(weights, torch_device("auto")) if weights else None
+    scores = evaluator.full(generator, options.n, inception)
+    if options.json:
+        print(json.dumps(scores.as_dict(), indent=2))
+        return
+    print(f"{options.file} against {options.data}\n")
+    print("\n".join(scores.lines()))
+    if evaluator.missing_classes:
+        print(f"\n{evaluator.missing_classes} classes have no held-out image")

@@ -1,0 +1,33 @@
+"""Utility: what a classifier trained on generated images only is worth on real ones."""
+
+import numpy as np
+from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+
+
+def classification_metrics(true: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Accuracy, macro precision, recall and F1, and false positive rate.
+
+    All but accuracy are means over the classes that occur in `true`. The false positive rate of a
+    class is FP / (FP + TN): the share of the other classes' images that are taken for it. What is
+    0 / 0 counts as 0.
+
+    Parameters
+    ----------
+    true, predicted: classes of n images, integers (n,).
+    """
+    occurring = np.unique(true)
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        true, predicted, labels=occurring, average="macro", zero_division=0
+    )
+    classes = np.union1d(true, predicted)
+    matrix = confusion_matrix(true, predicted, labels=classes)  # [true, predicted]
+    false_positives = matrix.sum(axis=0) - matrix.diagonal()
+    negatives = len(true) - matrix.sum(axis=1)
+    rates = false_positives / np.maximum(negatives, 1)
+    return {
+        "accuracy": float(accuracy_score(true, predicted)),
+        "precision": float(precision),
+        "recall": float(recall),
+        "f1": float(f1),
+        "fpr": float(rates[np.isin(classes, occurring)].mean()),
+    }

@@ -1,0 +1,406 @@
+"""Scores: the metrics against numbers computed by hand, who computes them, and what they leave."""
+
+import csv
+import json
+import logging
+import math
+import urllib.error
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import images, write_npz
+from flwr.app import Context, RecordDict
+from flwr.common import EvaluateIns, EvaluateRes
+
+from huscf_flwr.batches import LabelledImages
+from huscf_flwr.cli import main
+from huscf_flwr.clients import GANClient, SplitGANClient
+from huscf_flwr.config import RunConfig
+from huscf_flwr.data.sources import ImageFormat
+from huscf_flwr.errors import UserError
+from huscf_flwr.evaluation import classifier as classifier_module
+from huscf_flwr.evaluation import evaluator as evaluator_module
+from huscf_flwr.evaluation.classifier import real_classifier
+from huscf_flwr.evaluation.distances import frechet_distance, kernel_distance
+from huscf_flwr.evaluation.evaluator import Evaluator
+from huscf_flwr.evaluation.extractors import Extractor, inception_extractor
+from huscf_flwr.evaluation.image_score import image_score
+from huscf_flwr.evaluation.recovery import cluster_recovery
+from huscf_flwr.evaluation.utility import classification_metrics
+from huscf_flwr.generator import Generator
+from huscf_flwr.nets import NetSpec, initial_state
+from huscf_flwr.reporting import RunReport
+from simulations.engine import InProcessClient
+from strategies import HuSCF
+from strategies.server import GANServer
+
+SPEC = NetSpec(image_size=16, channels=1, num_classes=3, width=2)
+FORMAT = ImageFormat(16, 1, 3)
+SETTINGS: dict[str, Any] = {
+    "num_classes": 3,
+    "width": 2,
+    "batch_size": 4,
+    "local_epochs": 1,
+    "num_server_rounds": 2,
+    "evaluate_every": 1,
+    "utility_images": 100,
+    "clusters": "1",
+    "num_clients": 3,
+    "cuts": "1-1-1-1",
+}
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classifiers that are trained for a moment only."""
+    monkeypatch.setattr(classifier_module, "_STEPS_ON_REAL", 20)
+    monkeypatch.setattr(evaluator_module, "_STEPS_ON_GENERATED", 20)
+
+
+def generator(seed: int = 0) -> Generator:
+    return Generator(SPEC, initial_state(SPEC, seed))
+
+
+# The metrics
+
+
+def test_image_score() -> None:
+    sure = torch.eye(4).repeat(5, 1)
+    assert image_score(sure) == pytest.approx(4.0, rel=1e-6)
+    assert image_score(torch.full((20, 4), 0.25)) == pytest.approx(1.0)
+    assert image_score(torch.eye(4)[:1].repeat(20, 1)) == pytest.approx(1.0)
+    half = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
+    kl = 0.9 * math.log(0.9 / 0.5) + 0.1 * math.log(0.1 / 0.5)
+    assert image_score(half) == pytest.approx(math.exp(kl))
+
+
+def test_cluster_recovery() -> None:
+    assert cluster_recovery(["x", "y", "x", "y"], [3, 1, 3, 1]) == 1.0
+    assert cluster_recovery(["x", "y", "x", "y"], [0, 0, 0, 0]) == 0.0
+
+
+def test_the_five_metrics_of_a_confusion_matrix() -> None:
+    """Rows are true, columns predicted: [[3, 1, 0], [1, 2, 1], [0, 0, 2]]."""
+    true = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2])
+    predicted = np.array([0, 0, 0, 1, 0, 1, 1, 2, 2, 2])
+    f1 = [2 * p * r / (p + r) for p, r in ((3 / 4, 3 / 4), (2 / 3, 2 / 4), (2 / 3, 1))]
+    assert classification_metrics(true, predicted) == pytest.approx(
+        {
+            "accuracy": 7 / 10,
+            "precision": (3 / 4 + 2 / 3 + 2 / 3) / 3,
+            "recall": (3 / 4 + 2 / 4 + 1) / 3,
+            "f1": sum(f1) / 3,
+            "fpr": (1 / 6 + 1 / 6 + 1 / 8) / 3,
+        }
+    )
+
+
+def test_metrics_of_classes_that_do_not_occur() -> None:
+    """Class 2 is only predicted: it counts as a wrong answer, not as a class with recall 0."""
+    found = classification_metrics(np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1]))
+    assert found == pytest.approx(
+        {"accuracy": 0.75, "precision": 1.0, "recall": 0.75, "f1": 5 / 6, "fpr": 0.0}
+    )
+    assert classification_metrics(np.array([1]), np.array([1]))["fpr"] == 0.0
+
+
+def _exact(mean: float, variances: list[float], count: int, seed: int) -> np.ndarray:
+    """Features whose sample mean and covariance are exactly these."""
+    raw = np.random.default_rng(seed).standard_normal((count, len(variances)))
+    raw -= raw.mean(axis=0)
+    white = raw @ np.linalg.inv(np.linalg.cholesky(np.cov(raw, rowvar=False))).T
+    return white * np.sqrt(variances) + mean
+
+
+def test_frechet_distance_of_known_gaussians() -> None:
+    """(3 - 1)^2 for each of two features, and (sqrt(4) - sqrt(1))^2 + (sqrt(9) - sqrt(1))^2."""
+    one, other = _exact(1, [1, 1], 50, 0), _exact(3, [4, 9], 80, 1)
+    assert frechet_distance(one, other) == (pytest.approx(8 + 1 + 4), False)
+    assert frechet_distance(one, one) == (pytest.approx(0, abs=1e-6), False)
+
+
+def test_frechet_distance_is_a_number_whatever_the_features(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    random = np.random.default_rng(0)
+    for one, other in (
+        (random.random((5, 64)), random.random((7, 64))),
+        (np.zeros((5, 3)), np.ones((5, 3))),
+        (np.maximum(random.standard_normal((90, 64)), 0) * (np.arange(64) > 9),) * 2,
+    ):
+        distance, stabilised = frechet_distance(one, other)
+        assert stabilised and math.isfinite(distance) and distance >= 0
+    assert frechet_distance(np.zeros((5, 3)), np.ones((5, 3)))[0] == pytest.approx(3)
+    assert capfd.readouterr().out == ""  # where a program reads JSON
+    with pytest.raises(ValueError, match="not finite"):
+        frechet_distance(np.full((5, 3), np.nan), np.ones((5, 3)))
+
+
+def test_kernel_distance_by_hand() -> None:
+    """k(0, 1) = 1 and k(1, 2) = 27 inside the sets; 1, 1, 8 and 27 between them."""
+    one, other = np.array([[0.0], [1.0]]), np.array([[1.0], [2.0]])
+    assert kernel_distance(one, other, seed=0) == pytest.approx(1 + 27 - 2 * 37 / 4)
+
+
+def test_kernel_distance_is_unbiased() -> None:
+    """Sets of one kind get values on both sides of zero, whose mean is zero."""
+    random = np.random.default_rng(0)
+    pairs = [random.standard_normal((2, 40, 8)) for _ in range(60)]
+    found = [kernel_distance(one, other, seed=0, subsets=1) for one, other in pairs]
+    assert min(found) < 0 < max(found)
+    assert abs(np.mean(found)) < 3 * np.std(found) / math.sqrt(len(found))
+    one, other = pairs[0]
+    assert kernel_distance(one, other + 1, seed=0) > 10 * np.std(found)
+    some = [kernel_distance(one, other, seed=s, subset_size=10) for s in (1, 1, 2)]
+    assert some[0] == some[1] != some[2]
+
+
+# The cache
+
+
+def test_the_classifier_of_real_images_is_trained_once(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def calls(data: LabelledImages, seed: int = 0) -> int:
+        before = len(trained)
+        made = real_classifier(data, 3, seed)
+        assert torch.equal(made.probabilities(probe), expected)
+        return len(trained) - before
+
+    train, trained = classifier_module.train_classifier, []
+
+    def counted(*arguments: Any, **settings: Any) -> Any:
+        trained.append(settings)
+        return train(*arguments, **settings)
+
+    monkeypatch.setattr(classifier_module, "train_classifier", counted)
+    data, probe = images(20, seed=11), torch.zeros(2, 1, 16, 16)
+    old = set(cache.glob("*"))
+    expected = real_classifier(data, 3, 0).probabilities(probe)
+    assert calls(data) == 0
+    (file,) = set(cache.glob("*")) - old
+    file.write_bytes(file.read_bytes()[:1000])
+    assert calls(data) == 1
+    assert calls(data) == 0
+    expected = real_classifier(data, 3, 1).probabilities(probe)  # another seed, another one
+    assert len(trained) == 3
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
+    assert calls(data, seed=1) == 1
+
+
+# The evaluator
+
+
+def test_every_score_says_what_it_takes_to_compare_it(tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "own.npz", images(100))
+    evaluator = Evaluator.of_source(str(path), FORMAT, seed=5)
+    cheap = evaluator.cheap(generator())
+    assert cheap.utility is None
+    assert cheap.as_dict().keys() == {
+        *("image_score", "frechet_distance_classifier", "kernel_distance_classifier", "details"),
+    }
+    frechet = cheap.as_dict()["details"]["frechet_distance_classifier"]
+    assert frechet["n_generated"] == 1000 and frechet["n_real"] == 20
+    assert frechet["n_floor"] == 80 and frechet["floor"] > 0 and frechet["seed"] == 5
+    assert frechet["stabilised"] and frechet["resize"] == "none" and frechet["extractor"]
+    assert cheap.floors().keys() == {
+        "frechet_distance_classifier_floor",
+        "kernel_distance_classifier_floor",
+    }
+    full = evaluator.full(generator(), 100)
+    assert full.frechet.n_floor == 80 and full.utility is not None
+    assert set(full.utility) == {
+        *("accuracy", "precision", "recall", "f1", "fpr", "accuracy_trained_on_real"),
+    }
+    flat = Extractor("pixels", "", "none", lambda part: part.flatten(1)[:, :4].numpy())
+    other = evaluator.full(generator(), 100, flat)
+    assert other.frechet.name == "frechet_distance" and other.kernel.name == "kernel_distance"
+    assert other.image.name == "image_score" and other.image.value == full.image.value
+
+
+def test_too_few_images_to_score_are_named(tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "own.npz", images(8))
+    with pytest.raises(UserError, match=r"own has 1 held-out image\(s\): scores need at least 2"):
+        Evaluator.of_source(str(path), FORMAT, seed=0)
+
+
+def test_inceptions_weights_come_from_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pytorch_fid import inception
+
+    with monkeypatch.context() as patch:  # the library's net, with whatever parameters
+        patch.setattr(inception, "load_state_dict_from_url", lambda *_, **__: None)
+        patch.setattr(torch.nn.Module, "load_state_dict", lambda *_: None)
+        torch.save(inception.fid_inception_v3().state_dict(), tmp_path / "weights.pth")
+    extractor = inception_extractor(str(tmp_path / "weights.pth"), "cpu")
+    assert extractor.suffix == "" and extractor.features(torch.zeros(2, 1, 16, 16)).shape == (
+        *(2, 2048),
+    )
+    (tmp_path / "broken.pth").write_bytes(b"x")
+    for name, message in (("none.pth", "no such file"), ("broken.pth", "not the weights of")):
+        with pytest.raises(UserError, match=message):
+            inception_extractor(str(tmp_path / name), "cpu")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(inception, "load_state_dict_from_url", fail)
+    with pytest.raises(UserError, match=r"the download failed .*no route to host"):
+        RunReport(RunConfig(inception_weights="download"), str(tmp_path))
+
+
+# Clients with data of their own
+
+
+def client_context(config: RunConfig, number: int, data: Path) -> Context:
+    return Context(
+        run_id=0,
+        node_id=number,
+        node_config={"data": str(data)},
+        state=RecordDict(),
+        run_config=config.as_dict(),
+    )
+
+
+def run_on_own_data(
+    folder: Path, sizes: tuple[int, ...], make: Any = None, **settings: Any
+) -> tuple[Path, list[EvaluateRes]]:
+    """Train clients with files of so many images; the run's folder, and what evaluating gave."""
+    config = RunConfig(**{**SETTINGS, "num_clients": len(sizes), **settings})
+    report = RunReport(config, str(folder))
+    strategy = HuSCF(config, report, str(folder), serve=False)
+    server = GANServer(strategy, max_workers=len(sizes))
+    answers: list[EvaluateRes] = []
+
+    class Watched(InProcessClient):
+        def evaluate(self, ins: EvaluateIns, **rest: Any) -> EvaluateRes:
+            answers.append(super().evaluate(ins, **rest))
+            return answers[-1]
+
+    for number, size in enumerate(sizes):
+        data = write_npz(folder / f"own-{number}.npz", images(size, seed=number))
+        context = client_context(config, number, data)
+        server.client_manager().register(Watched(context, make or strategy.local_client))
+    server.fit(config.num_server_rounds, 600)
+    return report.folder, answers
+
+
+def test_clients_score_on_their_own_images_and_only_numbers_leave(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="huscf_flwr"):
+        folder, answers = run_on_own_data(tmp_path, (20, 40, 8))
+    assert len(answers) == 4  # of two clients in two rounds: the third has one held-out image
+    for answer in answers:
+        assert all(type(value) in (int, float) for value in answer.metrics.values())
+        assert answer.num_examples in (4, 8)
+    assert any("own-2 has 1 held-out image" in line for line in caplog.messages)
+    assert any("client 2 returned no scores" in line for line in caplog.messages)
+
+    summary = json.loads((folder / "summary.json").read_text())
+    found = summary["clusters_scores"]["0"]
+    assert summary["domains"] == {} and found["clients"] == 2
+    last = [answer for answer in answers if "accuracy" in answer.metrics]
+    assert len(last) == 2
+    for name in ("image_score", "frechet_distance_classifier", "accuracy", "fpr"):
+        mean = sum(a.num_examples * float(a.metrics[name]) for a in last) / 12
+        assert found[name] == pytest.approx(mean)
+    assert found["frechet_distance_classifier_floor"] >= 0
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert [(row["round"], row["domain"], row["cluster"]) for row in rows] == [
+        ("1", "", "0"),
+        ("2", "", "0"),
+    ]
+    for row in rows:
+        assert float(row["image_score"]) >= 1 and float(row["seconds"]) > 0
+        assert float(row["frechet_distance_classifier"]) >= 0
+    assert float(rows[1]["kernel_distance_classifier"]) == pytest.approx(
+        found["kernel_distance_classifier"], rel=1e-4
+    )
+
+
+class _Odd(SplitGANClient):
+    """Client 0 returns scores that are none."""
+
+    def evaluate(self, parameters: Any, config: Any) -> Any:
+        loss, size, found = super().evaluate(parameters, config)
+        if config["client"] == 0:
+            found["image_score"] = math.nan
+        return loss, size, found
+
+
+def test_bad_scores_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("strategies.huscf.SplitGANClient", _Odd)
+    with caplog.at_level(logging.WARNING, logger="huscf_flwr"):
+        folder, _ = run_on_own_data(tmp_path, (20, 40), num_server_rounds=1)
+    assert any("client 0 returned bad scores" in line for line in caplog.messages)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["clusters_scores"]["0"]["clients"] == 1
+
+
+def test_a_run_in_which_no_client_can_score_ends_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: GANClient, parameters: Any, config: Any) -> Any:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(GANClient, "evaluate", fail)
+    folder, _ = run_on_own_data(tmp_path, (20, 20), num_server_rounds=1)
+    assert json.loads((folder / "summary.json").read_text())["clusters_scores"] == {}
+    (row,) = csv.DictReader((folder / "metrics.csv").open())
+    assert row["image_score"] == "" and float(row["seconds"]) > 0
+
+
+def test_missing_classes_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = images(40)
+    write_npz(tmp_path / "own.npz", LabelledImages(data.images, data.labels % 2))
+    config = RunConfig(**SETTINGS)
+    client = SplitGANClient(client_context(config, 0, tmp_path / "own.npz"))
+    gen = initial_state(SPEC, 0)
+    arrays = [gen[name].numpy() for name in sorted(gen) if name.startswith("gen.")]
+    _, size, found = client.evaluate(arrays, {"client": 0, "utility": False})
+    assert size == 8 and found["missing_classes"] == 1 and "accuracy" not in found
+    with pytest.raises(RuntimeError, match="client 7: "):
+        client.evaluate(arrays[:-1], {"client": 7, "utility": False})
+
+
+# The command
+
+
+def test_the_command_scores_any_generator(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, data = tmp_path / "g.safetensors", write_npz(tmp_path / "own.npz", images(40))
+    generator().save(file)
+    command = ["evaluate", str(file), "--data", str(data), "--n", "100"]
+    assert main([*command, "--json"]) == 0
+    out, progress = capsys.readouterr()
+    found = json.loads(out)
+    assert found.keys() == {
+        *("image_score", "frechet_distance_classifier", "kernel_distance_classifier"),
+        *("utility", "details"),
+    }
+    assert found["details"]["frechet_distance_classifier"]["n_generated"] == 100
+    assert "100 generated images" in progress
+    assert main(command) == 0
+    table = capsys.readouterr().out
+    assert "frechet_distance_classifier" in table and "utility: fpr" in table
+
+    for change, message in (
+        ({"--data": "none.npz"}, "none.npz: no such file"),
+        ({"--data": str(file)}, "neither built in"),
+        ({"--n": "3"}, "--n 3"),
+        ({"--inception-weights": "none.pth"}, "none.pth"),
+    ):
+        options = {"--data": str(data), "--n": "100", **change}
+        assert main(["evaluate", str(file), *(x for pair in options.items() for x in pair)]) == 1
+        last = capsys.readouterr().err.strip().splitlines()[-1]
+        assert last.startswith("huscf: ") and message in last
+    assert main(["evaluate", "none.safetensors", "--data", str(data)]) == 1
+    assert "cannot be read as a generator" in capsys.readouterr().err
