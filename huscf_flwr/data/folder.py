@@ -32,7 +32,7 @@ def read_folder(path: str, image_format: ImageFormat) -> Arrays:
         try:
             images.append(to_format(_pixels(file)[None], image_format))
         except Exception as error:  # PIL's decoders raise whatever a broken file leads them to
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            reason = " ".join(str(error).split()) or type(error).__name__
             reason = reason.replace(f" '{file}'", "")  # it is named already
             unreadable.append(f"{file}: not a readable image: {reason}")
     if unreadable:

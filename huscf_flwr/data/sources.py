@@ -60,6 +60,10 @@ class Source:
     kind: Literal["built-in", "torchvision", "files"] = "built-in"
     download: bool = False
 
+    def __str__(self) -> str:
+        """How messages call it."""
+        return self.path if self.kind == "files" else self.name
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -141,7 +145,7 @@ def load_own(path: str, image_format: ImageFormat) -> LabelledImages:
 def _load(source: Source, image_format: ImageFormat) -> Domain:
     found, test = _read(source, image_format)
     if not len(found[1]):
-        raise UserError(f"{source.path or source.name}: no images in it")
+        raise UserError(f"{source}: no images in it")
     if test is not None:
         train = found
     else:
@@ -193,7 +197,7 @@ def _labelled(source: Source, arrays: Arrays, image_format: ImageFormat) -> Labe
     images, labels = arrays
     if labels.size and not 0 <= labels.min() <= labels.max() < image_format.num_classes:
         raise UserError(
-            f"{source.path or source.name}: labels from {labels.min()} to {labels.max()}, but "
+            f"{source}: labels from {labels.min()} to {labels.max()}, but "
             f"num-classes={image_format.num_classes} allows 0 to {image_format.num_classes - 1}"
         )
     return LabelledImages(

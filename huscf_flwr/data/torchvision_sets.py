@@ -33,7 +33,7 @@ def read_torchvision_set(name: str, root: str, download: bool) -> tuple[Arrays, 
                     _read(name, root, train, download)
         return _read(name, root, True, False), _read(name, root, False, False)
     except Exception as error:  # torchvision raises whatever a damaged file leads it to
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = " ".join(str(error).split()) or type(error).__name__
         if download:
             raise UserError(f"{name}: could not be downloaded to {root}: {reason}") from None
         raise UserError(
