@@ -163,7 +163,7 @@ def test_a_class_that_cannot_be_scored_is_named(tmp_path: Path) -> None:
 
 def test_a_nodes_own_data_may_have_a_class_of_one_image(tmp_path: Path) -> None:
     np.savez(tmp_path / "rare.npz", images=PIXELS[:4], labels=[0, 0, 1, 2])
-    assert sorted(load_own(str(tmp_path / "rare.npz"), FORMAT).labels.tolist()) == [0, 1, 2]
+    assert sorted(load_own(str(tmp_path / "rare.npz"), FORMAT).train.labels.tolist()) == [0, 1, 2]
 
 
 # Folders

@@ -129,16 +129,16 @@ def load_domain(source: Source, image_format: ImageFormat) -> Domain:
     return domain
 
 
-def load_own(path: str, image_format: ImageFormat) -> LabelledImages:
-    """Training images of a node that has its own, in an .npz file or a folder.
+def load_own(path: str, image_format: ImageFormat) -> Domain:
+    """The images of a node that has its own, in an .npz file or a folder.
 
-    The rest stays out of training as with a domain; nobody scores by it, so that a class may lack.
+    A part is held out as with a domain, but a class may lack there.
 
     Raises
     ------
     UserError: nothing to read, a malformed file, or a label outside the classes.
     """
-    return _load(_files(path), image_format).train
+    return _load(_files(path), image_format)
 
 
 @functools.lru_cache(maxsize=8)
