@@ -115,10 +115,20 @@ def test_names_are_text_and_nothing_else(copied: Path) -> None:
     [
         ("config.toml", None, "not the folder of a run: it has no config.toml"),
         ("metrics.csv", None, "this run has finished no round"),
-        ("metrics.csv", "round,domain,cluster\n", "do not have the same rounds"),
-        ("metrics.csv", "round,domain\n1,one\n", "metrics.csv: not as a run writes it: no 'clus"),
+        ("metrics.csv", "round,domain,cluster\n", "have no round in common"),
+        (
+            "metrics.csv",
+            "round,domain,seconds\n1,one,2\n",
+            "metrics.csv: not as a run writes it: no 'clus",
+        ),
+        ("metrics.csv", "round,domain,cluster\n1,one,0\n", "no 'seconds'"),
         ("clusters.csv", "round,client\n1,x\n", "clusters.csv: not as a run writes it"),
         ("summary.json", "[1]", "summary.json: not as a run writes it: not a JSON object"),
+        (
+            "summary.json",
+            '{"seconds": 1, "domains": [1]}',
+            "the page cannot be made: AttributeError",
+        ),
         ("plan.json", "{", "plan.json: not as a run writes it"),
         ("config.toml", "name = ", "config.toml: not as a run writes it"),
     ],
@@ -143,6 +153,8 @@ def test_a_run_that_is_going_on_has_a_page_too(copied: Path) -> None:
     for name in ("summary.json", "plan.json", "timeline.png"):
         (copied / name).unlink()
     shutil.rmtree(copied / "samples")
+    with (copied / "metrics.csv").open("a") as file:
+        file.write("4,one,0,,1.0,1.0,1.0\n")  # and its clients were not written yet
     page = write_page(copied).read_text()
     assert "it is going on, or ended early" in page and "The cuts were listed" in page
     assert len(sources(page)) == 5

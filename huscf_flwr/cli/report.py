@@ -33,6 +33,9 @@ def _run(options: argparse.Namespace) -> None:
     folder = Path(options.folder).resolve()
     try:
         path = write_page(folder)
-    except OSError as error:
-        raise UserError(f"{folder}: the page cannot be made: {error}") from None
+    except UserError:
+        raise
+    except Exception as error:  # whatever is in these files, the answer is one line
+        what = f"{type(error).__name__}: {error}"
+        raise UserError(f"{folder}: the page cannot be made: {what}") from None
     print(path)

@@ -177,8 +177,8 @@ def data(run: RunFiles) -> Picture:
             label=str(label),
         )
         bottom += counts
-    if not classes:
-        axes.bar(range(len(members)), [member.size for member in members], color="0.6")
+    unknown = {place: m.size for place, m in enumerate(members) if not m.labels}
+    axes.bar(list(unknown), list(unknown.values()), color="0.6")
     axes.set_ylabel("training images")
     axes.grid(visible=False, axis="x")
     axes.margins(x=0.02)

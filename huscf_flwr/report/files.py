@@ -19,7 +19,7 @@ _PLACE = ("round", "domain", "cluster")
 
 @dataclass(frozen=True)
 class Measured:
-    """A line of metrics.csv; `values` has its numbers by column, where there are any."""
+    """A line of metrics.csv; `values` has its numbers by column, `seconds` always among them."""
 
     round: int
     domain: str
@@ -116,18 +116,21 @@ def read_run(folder: Path) -> RunFiles:
         raise UserError(f"{folder}: not the folder of a run: it has no config.toml")
     if not (folder / "metrics.csv").is_file():
         raise UserError(f"{folder}: this run has finished no round")
-    run = RunFiles(
+    metrics = _read(folder / "metrics.csv", lambda text: [_measured(row) for row in _rows(text)])
+    members = _read(folder / "clusters.csv", lambda text: [_member(row) for row in _rows(text)])
+    # A run that was killed while it wrote a round may have left half of it.
+    whole = {row.round for row in metrics} & {member.round for member in members}
+    if not whole:
+        raise UserError(f"{folder}: metrics.csv and clusters.csv have no round in common")
+    return RunFiles(
         folder,
         _read(config, lambda text: tomllib.loads(text)),
         _read(config, lambda text: re.findall(r"^# (.+)$", text, re.MULTILINE)),
-        _read(folder / "metrics.csv", lambda text: [_measured(row) for row in _rows(text)]),
-        _read(folder / "clusters.csv", lambda text: [_member(row) for row in _rows(text)]),
+        [row for row in metrics if row.round in whole],
+        [member for member in members if member.round in whole],
         _read_json(folder / "summary.json"),
         _read_json(folder / "plan.json"),
     )
-    if not run.metrics or not run.last_members:
-        raise UserError(f"{folder}: metrics.csv and clusters.csv do not have the same rounds")
-    return run
 
 
 def _read(path: Path, parse: Callable[[str], T]) -> T:
@@ -154,6 +157,8 @@ def _rows(text: str) -> list[dict[str, str]]:
 
 def _measured(row: dict[str, str]) -> Measured:
     values = {name: float(text) for name, text in row.items() if text and name not in _PLACE}
+    if "seconds" not in values:
+        raise KeyError("seconds")
     return Measured(int(row["round"]), row["domain"], int(row["cluster"]), values)
 
 
