@@ -149,6 +149,7 @@ def test_superlink_and_two_supernodes(home: Path, tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["rounds"], summary["clients"], summary["domains"]) == (2, 2, {})
     assert summary["adjusted_rand_index"] is None
+    assert sum(found["clients"] for found in summary["clusters_scores"].values()) == 2
     with (tmp_path / "out" / "clusters.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["round"], row["client"]) for row in rows] == [
