@@ -215,6 +215,7 @@ def test_every_score_says_what_it_takes_to_compare_it(tmp_path: Path) -> None:
     assert set(full.utility) == {
         *("accuracy", "precision", "recall", "f1", "fpr", "accuracy_trained_on_real"),
     }
+    assert full.as_dict()["details"]["utility"] == {"n_generated": 100, "n_real": 20, "seed": 5}
     flat = Extractor("pixels", "", "none", lambda part: part.flatten(1)[:, :4].numpy())
     other = evaluator.full(generator(), 100, flat)
     assert other.frechet.name == "frechet_distance" and other.kernel.name == "kernel_distance"

@@ -151,6 +151,7 @@ def test_superlink_and_two_supernodes(home: Path, tmp_path: Path) -> None:
     assert summary["adjusted_rand_index"] is None
     assert "planned cuts for measured devices" in log  # the nodes have data of their own
     assert summary["latency"]["predicted_s"] > 0 < summary["latency"]["measured_s"]
+    assert sum(found["clients"] for found in summary["clusters_scores"].values()) == 2
     with (tmp_path / "out" / "clusters.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["round"], row["client"]) for row in rows] == [

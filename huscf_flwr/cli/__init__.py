@@ -30,4 +30,6 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-_DESCRIPTION = "Train conditional GANs across unequal devices, in this process; plan their cuts."
+_DESCRIPTION = (
+    "Train conditional GANs across unequal devices, in this process; plan their cuts; score them."
+)

@@ -19,8 +19,9 @@ from huscf_flwr.batches import LabelledImages, to_unit
 
 FEATURES = 64
 """Size of the penultimate layer."""
+BATCH = 100
+"""Images in a training step."""
 
-_BATCH = 100
 _LEARNING_RATE = 2e-3
 _STEPS_ON_REAL = 400
 _CHUNK = 1000  # images judged at a time, so that memory stays flat
@@ -95,9 +96,9 @@ def train_classifier(
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         order = torch.empty(0, dtype=torch.long)
         for _ in range(steps):
-            if len(order) < min(_BATCH, len(labels)):
+            if len(order) < min(BATCH, len(labels)):
                 order = torch.cat([order, torch.randperm(len(labels))])
-            chosen, order = order[:_BATCH], order[_BATCH:]
+            chosen, order = order[:BATCH], order[BATCH:]
             optimiser.zero_grad()
             cross_entropy(classifier(images[chosen]), labels[chosen]).backward()
             optimiser.step()
@@ -112,7 +113,7 @@ def real_classifier(train: LabelledImages, num_classes: int, seed: int) -> Class
     """
     with torch.device("meta"):
         classifier = Classifier(train.images.shape[2], train.images.shape[1], num_classes)
-    recipe = f"{classifier} {_BATCH} {_LEARNING_RATE} {_STEPS_ON_REAL} {seed}"
+    recipe = f"{classifier} {BATCH} {_LEARNING_RATE} {_STEPS_ON_REAL} {seed}"
     path = _cache_folder() / f"classifier-{_digest(recipe, train)}.safetensors"
     try:
         classifier.load_state_dict(safetensors.torch.load_file(path), assign=True)

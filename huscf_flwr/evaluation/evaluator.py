@@ -12,7 +12,12 @@ from huscf_flwr.batches import to_uint8, to_unit
 from huscf_flwr.data.format import ImageFormat
 from huscf_flwr.data.sources import Domain, Source, load_domain
 from huscf_flwr.errors import UserError
-from huscf_flwr.evaluation.classifier import Classifier, real_classifier, train_classifier
+from huscf_flwr.evaluation.classifier import (
+    BATCH,
+    Classifier,
+    real_classifier,
+    train_classifier,
+)
 from huscf_flwr.evaluation.distances import frechet_distance, kernel_distance
 from huscf_flwr.evaluation.extractors import Extractor, classifier_extractor
 from huscf_flwr.evaluation.image_score import image_score
@@ -23,6 +28,7 @@ from huscf_flwr.generator import Generator
 log = logging.getLogger(__name__)
 _CHEAP_IMAGES = 1000
 _STEPS_ON_GENERATED = 600
+_EPOCHS_ON_GENERATED = 20  # at most: where there are few images, more teach nothing new
 
 
 class Evaluator:
@@ -81,7 +87,7 @@ class Evaluator:
             images[shuffled],
             labels[shuffled],
             self._num_classes,
-            steps=_STEPS_ON_GENERATED,
+            steps=min(_STEPS_ON_GENERATED, _EPOCHS_ON_GENERATED * count // BATCH),
             seed=self._seed,
         )
         utility = {
@@ -95,7 +101,7 @@ class Evaluator:
         started = time.monotonic()
         found = real_classifier(self.domain.train, self._num_classes, self._seed)
         seconds = time.monotonic() - started
-        log.info("scoring: a classifier of real %s, %.1f s", self.domain.name, seconds)
+        log.info("scoring: classifier of real %s ready, %.1f s", self.domain.name, seconds)
         return found
 
     @property

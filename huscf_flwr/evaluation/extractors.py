@@ -1,6 +1,8 @@
 """What turns images into the features that distances compare: a classifier, or Inception-v3."""
 
+import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,9 @@ from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation.classifier import Classifier
 
 DOWNLOAD = "download"
+log = logging.getLogger(__name__)
 _BATCH = 50
+_TELL_SECONDS = 20.0
 _loader = threading.Lock()
 
 
@@ -78,9 +82,15 @@ def inception_extractor(weights: str, device: str) -> Extractor:
     @torch.no_grad()
     def features(images: Tensor) -> np.ndarray:
         parts = []
+        told = time.monotonic()
         for part in images.expand(-1, 3, -1, -1).split(_BATCH):
             pooled = net((part.to(device) + 1) / 2)[0]
             parts.append(pooled.flatten(1).cpu())
+            if time.monotonic() - told > _TELL_SECONDS:
+                told = time.monotonic()
+                log.info(
+                    "scoring: Inception saw %d of %d images", len(parts) * _BATCH, len(images)
+                )
         return torch.cat(parts).numpy()
 
     return Extractor("Inception-v3 of pytorch-fid", "", "bilinear to 299 x 299", features)

@@ -76,20 +76,23 @@ class Scores:
 
     def as_dict(self) -> dict[str, Any]:
         """Values by name; `utility`, where it was due; and `details` on each value by its name."""
-        utility = {} if self.utility is None else {"utility": dict(self.utility)}
         details = {score.name: score.as_dict() for score in self._all}
-        return {**self.values(), **utility, "details": details}
+        if self.utility is None:
+            return {**self.values(), "details": details}
+        same = ("n_generated", "n_real", "seed")
+        details["utility"] = {key: details[self.frechet.name][key] for key in same}
+        return {**self.values(), "utility": dict(self.utility), "details": details}
 
     def lines(self) -> list[str]:
         """A table of all of it."""
-        table = [f"{self.image.name:<28} {self.image.value:>9.4g}"]
+        table = [f"{self.image.name:<34} {self.image.value:>9.4g}"]
         for score in (self.frechet, self.kernel):
             table.append(
-                f"{score.name:<28} {score.value:>9.4g}   real images: {score.floor:.4g} "
+                f"{score.name:<34} {score.value:>9.4g}   real images: {score.floor:.4g} "
                 f"(n = {score.n_floor})" + ("; stabilised" if score.stabilised else "")
             )
         for name, value in (self.utility or {}).items():
-            table.append(f"{'utility: ' + name:<28} {value:>9.4f}")
+            table.append(f"{'utility: ' + name:<34} {value:>9.4f}")
         distance = self.frechet
         return [
             *table,
