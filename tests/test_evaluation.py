@@ -19,7 +19,8 @@ from huscf_flwr.batches import LabelledImages
 from huscf_flwr.cli import main
 from huscf_flwr.clients import GANClient, SplitGANClient
 from huscf_flwr.config import RunConfig
-from huscf_flwr.data.sources import ImageFormat
+from huscf_flwr.data.format import ImageFormat
+from huscf_flwr.data.sources import Source
 from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation import classifier as classifier_module
 from huscf_flwr.evaluation import evaluator as evaluator_module
@@ -196,26 +197,26 @@ def test_the_classifier_of_real_images_is_trained_once(
 
 def test_every_score_says_what_it_takes_to_compare_it(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "own.npz", images(100))
-    evaluator = Evaluator.of_source(str(path), FORMAT, seed=5)
+    evaluator = Evaluator.of_source(Source("own", str(path), "files"), FORMAT, seed=5)
     cheap = evaluator.cheap(generator())
     assert cheap.utility is None
     assert cheap.as_dict().keys() == {
         *("image_score", "frechet_distance_classifier", "kernel_distance_classifier", "details"),
     }
     frechet = cheap.as_dict()["details"]["frechet_distance_classifier"]
-    assert frechet["n_generated"] == 1000 and frechet["n_real"] == 20
-    assert frechet["n_floor"] == 80 and frechet["floor"] > 0 and frechet["seed"] == 5
+    assert frechet["n_generated"] == 1000 and frechet["n_real"] == 21
+    assert frechet["n_floor"] == 79 and frechet["floor"] > 0 and frechet["seed"] == 5
     assert frechet["stabilised"] and frechet["resize"] == "none" and frechet["extractor"]
     assert cheap.floors().keys() == {
         "frechet_distance_classifier_floor",
         "kernel_distance_classifier_floor",
     }
     full = evaluator.full(generator(), 100)
-    assert full.frechet.n_floor == 80 and full.utility is not None
+    assert full.frechet.n_floor == 79 and full.utility is not None
     assert set(full.utility) == {
         *("accuracy", "precision", "recall", "f1", "fpr", "accuracy_trained_on_real"),
     }
-    assert full.as_dict()["details"]["utility"] == {"n_generated": 100, "n_real": 20, "seed": 5}
+    assert full.as_dict()["details"]["utility"] == {"n_generated": 100, "n_real": 21, "seed": 5}
     flat = Extractor("pixels", "", "none", lambda part: part.flatten(1)[:, :4].numpy())
     other = evaluator.full(generator(), 100, flat)
     assert other.frechet.name == "frechet_distance" and other.kernel.name == "kernel_distance"
@@ -223,9 +224,10 @@ def test_every_score_says_what_it_takes_to_compare_it(tmp_path: Path) -> None:
 
 
 def test_too_few_images_to_score_are_named(tmp_path: Path) -> None:
-    path = write_npz(tmp_path / "own.npz", images(8))
+    data = images(2)
+    path = write_npz(tmp_path / "own.npz", LabelledImages(data.images, data.labels * 0))
     with pytest.raises(UserError, match=r"own has 1 held-out image\(s\): scores need at least 2"):
-        Evaluator.of_source(str(path), FORMAT, seed=0)
+        Evaluator.of_source(Source("own", str(path), "files"), FORMAT, seed=0)
 
 
 def test_inceptions_weights_come_from_a_file(
@@ -294,11 +296,11 @@ def test_clients_score_on_their_own_images_and_only_numbers_leave(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="huscf_flwr"):
-        folder, answers = run_on_own_data(tmp_path, (20, 40, 8))
+        folder, answers = run_on_own_data(tmp_path, (20, 40, 4))
     assert len(answers) == 4  # of two clients in two rounds: the third has one held-out image
     for answer in answers:
         assert all(type(value) in (int, float) for value in answer.metrics.values())
-        assert answer.num_examples in (4, 8)
+        assert answer.num_examples in (3, 9)
     assert any("own-2 has 1 held-out image" in line for line in caplog.messages)
     assert any("client 2 returned no scores" in line for line in caplog.messages)
 
@@ -395,7 +397,7 @@ def test_the_command_scores_any_generator(
 
     for change, message in (
         ({"--data": "none.npz"}, "none.npz: no such file"),
-        ({"--data": str(file)}, "neither built in"),
+        ({"--data": str(file)}, "no folder or .npz file"),
         ({"--n": "3"}, "--n 3"),
         ({"--inception-weights": "none.pth"}, "none.pth"),
     ):

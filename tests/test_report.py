@@ -19,6 +19,7 @@ from PIL import Image
 from huscf_flwr.cli import main
 from huscf_flwr.config import RunConfig
 from huscf_flwr.data.partition import client_data
+from huscf_flwr.evaluation.scores import CHEAP_SCORES
 from huscf_flwr.report.files import read_run
 from huscf_flwr.report.page import write_page
 from huscf_flwr.reporting import RunReport, by_class
@@ -154,7 +155,7 @@ def test_a_run_that_is_going_on_has_a_page_too(copied: Path) -> None:
         (copied / name).unlink()
     shutil.rmtree(copied / "samples")
     with (copied / "metrics.csv").open("a") as file:
-        file.write("4,one,0,,1.0,1.0,1.0\n")  # and its clients were not written yet
+        file.write("4,one,0,,,,1.0,1.0,1.0\n")  # and its clients were not written yet
     page = write_page(copied).read_text()
     assert "it is going on, or ended early" in page and "The cuts were listed" in page
     assert len(sources(page)) == 5
@@ -182,7 +183,7 @@ def blank(path: Path, *columns: str) -> None:
 def test_runs_without_domains_scores_or_cuts_have_a_page(copied: Path) -> None:
     """Own data, whole nets: no labels, no real images, no plan."""
     (copied / "plan.json").unlink()
-    blank(copied / "metrics.csv", "domain", "image_score")
+    blank(copied / "metrics.csv", "domain", *CHEAP_SCORES)
     blank(copied / "clusters.csv", "domain", "labels", "cut")
     page = write_page(copied).read_text()
     assert "The clients hold their nets whole" in page and "Generated and real" not in page
@@ -204,12 +205,9 @@ def test_the_page_of_a_hundred_clients_and_many_clusters(copied: Path) -> None:
 
 
 def test_clusters_csv_counts_the_labels_that_clients_were_dealt(finished: Path) -> None:
-    config = tiny()
-    sources_ = [str(finished.parent / f"{name}.npz") for name in ("one", "tw$o")]
+    dealt = tiny().data_settings(str(finished.parent))
     for member in read_run(finished).last_members:
-        _, part = client_data(
-            sources_, config.image_format, client=member.client, clients=3, seed=config.seed
-        )
+        _, part = client_data(dealt, client=member.client, clients=3)
         assert list(member.labels) == torch.bincount(part.labels, minlength=3).tolist()
         assert sum(member.labels) == member.size
 
