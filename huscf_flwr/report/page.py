@@ -26,6 +26,7 @@ _SECTIONS = {
 }
 
 _Rows = list[list[Any]]
+_DETAILS = "details"  # of each score: sizes, extractor, floor
 
 
 def write_page(folder: Path) -> Path:
@@ -55,7 +56,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
     """What the template shows, by the template's names."""
     columns = sorted({name for row in run.metrics for name in row.values})
     scores = [name for name in columns if name not in figures.TRAINING]
-    domains = run.summary.get("domains", {})
+    scored = _scored(run.summary)
     defaults = RunConfig().as_dict()
     config = [[key, value, defaults.get(key)] for key, value in run.config.items()]
     timeline = run.folder / "timeline.png"
@@ -64,8 +65,9 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "about": _about(run),
         "sections": _SECTIONS,
         "headline": _headline(run),
-        "scores_head": ["", *domains],
-        "scores": _score_rows(domains),
+        "scores_head": ["", *scored],
+        "scores": _score_rows(_without(scored, _DETAILS)),
+        "details": _score_rows({of: scores.get(_DETAILS, {}) for of, scores in scored.items()}),
         "score_curves": figures.curves(run, scores) if scores else None,
         "training": figures.curves(run, figures.TRAINING),
         "pairs": list(_pairs(run)),
@@ -119,9 +121,20 @@ def _headline(run: RunFiles) -> dict[str, Any]:
     }
 
 
-def _score_rows(domains: Mapping[str, Any]) -> _Rows:
-    """A row for each score that a domain has, whatever their names, and a column per domain."""
-    flat = {domain: dict(_flat(scores)) for domain, scores in domains.items()}
+def _scored(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Scores by domain, or by cluster where its clients found them on data of their own."""
+    by_cluster = summary.get("clusters_scores", {})
+    own = {f"cluster {cluster}": scores for cluster, scores in by_cluster.items()}
+    return summary.get("domains") or own
+
+
+def _without(scored: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, dict[str, Any]]:
+    return {of: {k: v for k, v in scores.items() if k != key} for of, scores in scored.items()}
+
+
+def _score_rows(scored: Mapping[str, Mapping[str, Any]]) -> _Rows:
+    """A row for each score, whatever their names, and a column for each domain or cluster."""
+    flat = {of: dict(_flat(scores)) for of, scores in scored.items()}
     names = dict.fromkeys(name for scores in flat.values() for name in scores)
     return [
         [figures.title(name), *(scores.get(name) for scores in flat.values())] for name in names

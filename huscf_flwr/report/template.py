@@ -120,6 +120,12 @@ summary { cursor: pointer; color: var(--link); }
 
 <h2 id="scores">{{ sections.scores }}</h2>
 {% if scores %}{{ table(scores_head, scores) }}{% endif %}
+{% if details %}
+<details>
+<summary>How they were computed</summary>
+{{ table(scores_head, details) }}
+</details>
+{% endif %}
 {% if score_curves %}
 {{ chart(score_curves) }}
 {% else %}
