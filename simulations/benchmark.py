@@ -85,6 +85,7 @@ def flwr_run(folder: Path, **settings: object) -> dict[str, Any]:
     settings_of_flower = {
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "OMP_NUM_THREADS": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     _run(command, folder, {**os.environ, **settings_of_flower})
     return json.loads((output / "summary.json").read_text())  # type: ignore[no-any-return]
