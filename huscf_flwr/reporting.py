@@ -86,7 +86,7 @@ class RunReport:
 
     def plan(self, plan: Plan) -> None:
         """Write where the nets are cut, and why: plan.json and timeline.png."""
-        text = json.dumps(plan.as_dict(), indent=2) + "\n"
+        text = json.dumps({**plan.as_dict(), "times_s": plan.times_s().tolist()}, indent=2) + "\n"
         _write(self.folder / "plan.json", lambda path: path.write_text(text))
         self._try("timeline.png", lambda: draw_timeline(plan, self.folder / "timeline.png"))
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from flwr.app import Context
 from flwr.common import (
     Config,
@@ -28,13 +27,14 @@ from flwr.server.strategy import Strategy
 from torch import Tensor
 
 from huscf_flwr.checkpoint import Checkpoint, newest_checkpoint
-from huscf_flwr.clients import GANClient, from_arrays, to_arrays
+from huscf_flwr.clients import GANClient, to_arrays
 from huscf_flwr.config import RunConfig
 from huscf_flwr.cuts import Cut
 from huscf_flwr.errors import UserError
-from huscf_flwr.nets import GEN, State, initial_state, net_shapes, select_blocks
+from huscf_flwr.nets import State, initial_state, net_shapes, select_blocks
 from huscf_flwr.records import ClientInfo, ClientRound, ClientScores, Progress, RoundRecord
 from huscf_flwr.reporting import RunReport
+from strategies.answers import checked_state, returned_scores, scoring_instructions
 from strategies.roster import Roster
 
 log = logging.getLogger("huscf_flwr.strategy")
@@ -314,25 +314,24 @@ class GANStrategy(Strategy):
     def configure_evaluate(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, EvaluateIns]]:
-        """Where scores are due, send clients with data of their own their cluster's generator.
+        """Where scores are due, ask clients with data of their own for theirs.
 
         In simulation the server knows the domains, and scores in `evaluate`.
         """
         server_round += self.rounds_before
         if not self.config.scores_due(server_round):
             return []
+        own = {
+            proxy: info
+            for proxy, info in self.roster.connected(client_manager).items()
+            if not info.domain and self.assignment.get(info.number) in self.models
+        }
+        self._asked = [info.number for info in own.values()]
         last = server_round == self.config.num_server_rounds
-        gen = {GEN: range(len(self.shapes.gen))}
-        instructions = []
-        for proxy, info in self.roster.connected(client_manager).items():
-            cluster = self.assignment.get(info.number, -1)
-            if info.domain or cluster not in self.models:
-                continue
-            config: Config = {"client": info.number, "utility": last}
-            arrays = to_arrays(select_blocks(self.models[cluster], gen))
-            instructions.append((proxy, EvaluateIns(ndarrays_to_parameters(arrays), config)))
-        self._asked = [self.roster.number_of(proxy) for proxy, _ in instructions]
-        return instructions
+        return [
+            (proxy, scoring_instructions(info, self.models[self.assignment[info.number]], last))
+            for proxy, info in own.items()
+        ]
 
     def aggregate_evaluate(
         self,
@@ -345,25 +344,19 @@ class GANStrategy(Strategy):
         A client without good scores is named and left out.
         """
         server_round += self.rounds_before
-        found: dict[int, list[ClientScores]] = {}
-        reasons = {number: f"client {number} returned no scores" for number in self._asked}
-        for proxy, result in results:
-            number = self.roster.number_of(proxy)
-            try:
-                scores = ClientScores.checked(number, result.num_examples, result.metrics)
-            except (TypeError, ValueError) as error:
-                reasons[number] = f"client {number} returned bad scores: {error}"
-                continue
-            del reasons[number]
-            found.setdefault(self.assignment[number], []).append(scores)
+        by_number = {self.roster.number_of(proxy): result for proxy, result in results}
+        scores, reasons = returned_scores(by_number, self._asked)
         self._explain(server_round, reasons, failures)
-        lacking = sorted(s.client for group in found.values() for s in group if s.missing_classes)
+        lacking = [str(score.client) for score in scores if score.missing_classes]
         if lacking:
             log.warning(
                 "round %d: no held-out images of some classes: client %s",
                 server_round,
-                ", ".join(map(str, lacking)),
+                ", ".join(lacking),
             )
+        found: dict[int, list[ClientScores]] = {}
+        for score in scores:
+            found.setdefault(self.assignment[score.client], []).append(score)
         means = self.report.client_scores(server_round, found)
         return None, {
             f"{name}-cluster-{cluster}": value
@@ -374,21 +367,8 @@ class GANStrategy(Strategy):
     # Helpers
 
     def _checked(self, info: ClientInfo, arrays: list[np.ndarray]) -> State:
-        """A client's returned blocks; raises ValueError unless they fit and are finite."""
         expected = select_blocks(next(iter(self.models.values())), self.client_blocks(info))
-        if len(arrays) != len(expected):
-            raise ValueError(f"{len(arrays)} arrays where {len(expected)} were due")
-        state = from_arrays(list(expected), arrays)
-        for name, value in state.items():
-            due = expected[name]
-            if value.shape != due.shape or value.dtype != due.dtype:
-                raise ValueError(
-                    f"{name} is {value.dtype} {tuple(value.shape)} where "
-                    f"{due.dtype} {tuple(due.shape)} was due"
-                )
-            if value.is_floating_point() and not torch.isfinite(value).all():
-                raise ValueError(f"{name} has values that are NaN or infinite")
-        return state
+        return checked_state(expected, arrays)
 
     def _explain(
         self,

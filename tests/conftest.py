@@ -4,6 +4,7 @@ from huscf_flwr import cpu  # isort: skip  (before torch)
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ import torch
 
 from huscf_flwr.batches import BatchStream, LabelledImages
 from huscf_flwr.cuts import Cut
+from huscf_flwr.evaluation import classifier as classifier_module
+from huscf_flwr.evaluation import evaluator as evaluator_module
 from huscf_flwr.nets import (
     DISC,
     GEN,
@@ -26,6 +29,7 @@ from huscf_flwr.nets import (
 )
 from huscf_flwr.split.channel import Channel, LocalChannel
 from huscf_flwr.split.client import SplitTrainer
+from huscf_flwr.split.frames import Exchange, Frame, FrameKey, frame_shapes
 from huscf_flwr.split.runner import Runner, RunnerSettings
 from huscf_flwr.split.segments import Segments
 from huscf_flwr.split.session import SessionPlan
@@ -36,6 +40,7 @@ SPEC = NetSpec(image_size=16, channels=1, num_classes=3, width=2)
 SHAPES: NetShapes = net_shapes(SPEC)
 CUTS = [Cut(*ends) for ends in itertools.product((1, 2), repeat=4)]
 """All cuts of a net of five blocks."""
+CUT, OTHER = Cut(1, 1, 1, 1), Cut(2, 1, 2, 2)
 BATCH = 4
 RATE = 1e-2
 PROJECT = Path(__file__).resolve().parents[1]
@@ -155,3 +160,23 @@ def bytes_of(state: State) -> dict[str, bytes]:
 def own_blocks(cut: Cut) -> dict[str, tuple[int, ...]]:
     """Indices of a client's blocks."""
     return {GEN: cut.gen(SHAPES).client, DISC: cut.disc(SHAPES).client}
+
+
+def frame(exchange: Exchange, iteration: int = 0, cut: Cut = CUT, fill: float = 0.1) -> Frame:
+    """What a client with this cut would send, with the same value everywhere."""
+    sent, _ = frame_shapes(cut, SHAPES, BATCH)[exchange]
+    tensors = {name: torch.full(shape, fill) for name, shape in sent.items()}
+    return Frame(FrameKey(1, iteration, exchange), tensors)
+
+
+def wait_until_active(runner: Runner, clients: int) -> None:
+    """Return once so many sessions have joined."""
+    while not runner.progress().note.startswith(f"{clients} clients"):
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classifiers that are trained for a moment only."""
+    monkeypatch.setattr(classifier_module, "_STEPS_ON_REAL", 20)
+    monkeypatch.setattr(evaluator_module, "_STEPS_ON_GENERATED", 20)

@@ -1,8 +1,6 @@
 """Scores: the metrics against numbers computed by hand, who computes them, and what they leave."""
 
-import csv
 import json
-import logging
 import math
 import urllib.error
 from pathlib import Path
@@ -12,18 +10,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import images, write_npz
-from flwr.app import Context, RecordDict
-from flwr.common import EvaluateIns, EvaluateRes
 
 from huscf_flwr.batches import LabelledImages
 from huscf_flwr.cli import main
-from huscf_flwr.clients import GANClient, SplitGANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.data.format import ImageFormat
 from huscf_flwr.data.sources import Source
 from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation import classifier as classifier_module
-from huscf_flwr.evaluation import evaluator as evaluator_module
 from huscf_flwr.evaluation.classifier import real_classifier
 from huscf_flwr.evaluation.distances import frechet_distance, kernel_distance
 from huscf_flwr.evaluation.evaluator import Evaluator
@@ -34,31 +28,10 @@ from huscf_flwr.evaluation.utility import classification_metrics
 from huscf_flwr.generator import Generator
 from huscf_flwr.nets import NetSpec, initial_state
 from huscf_flwr.reporting import RunReport
-from simulations.engine import InProcessClient
-from strategies import HuSCF
-from strategies.server import GANServer
 
+pytestmark = pytest.mark.usefixtures("few_steps")
 SPEC = NetSpec(image_size=16, channels=1, num_classes=3, width=2)
 FORMAT = ImageFormat(16, 1, 3)
-SETTINGS: dict[str, Any] = {
-    "num_classes": 3,
-    "width": 2,
-    "batch_size": 4,
-    "local_epochs": 1,
-    "num_server_rounds": 2,
-    "evaluate_every": 1,
-    "utility_images": 100,
-    "clusters": "1",
-    "num_clients": 3,
-    "cuts": "1-1-1-1",
-}
-
-
-@pytest.fixture(autouse=True)
-def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Classifiers that are trained for a moment only."""
-    monkeypatch.setattr(classifier_module, "_STEPS_ON_REAL", 20)
-    monkeypatch.setattr(evaluator_module, "_STEPS_ON_GENERATED", 20)
 
 
 def generator(seed: int = 0) -> Generator:
@@ -254,123 +227,6 @@ def test_inceptions_weights_come_from_a_file(
     monkeypatch.setattr(inception, "load_state_dict_from_url", fail)
     with pytest.raises(UserError, match=r"the download failed .*no route to host"):
         RunReport(RunConfig(inception_weights="download"), str(tmp_path))
-
-
-# Clients with data of their own
-
-
-def client_context(config: RunConfig, number: int, data: Path) -> Context:
-    return Context(
-        run_id=0,
-        node_id=number,
-        node_config={"data": str(data)},
-        state=RecordDict(),
-        run_config=config.as_dict(),
-    )
-
-
-def run_on_own_data(
-    folder: Path, sizes: tuple[int, ...], make: Any = None, **settings: Any
-) -> tuple[Path, list[EvaluateRes]]:
-    """Train clients with files of so many images; the run's folder, and what evaluating gave."""
-    config = RunConfig(**{**SETTINGS, "num_clients": len(sizes), **settings})
-    report = RunReport(config, str(folder))
-    strategy = HuSCF(config, report, str(folder), serve=False)
-    server = GANServer(strategy, max_workers=len(sizes))
-    answers: list[EvaluateRes] = []
-
-    class Watched(InProcessClient):
-        def evaluate(self, ins: EvaluateIns, **rest: Any) -> EvaluateRes:
-            answers.append(super().evaluate(ins, **rest))
-            return answers[-1]
-
-    for number, size in enumerate(sizes):
-        data = write_npz(folder / f"own-{number}.npz", images(size, seed=number))
-        context = client_context(config, number, data)
-        server.client_manager().register(Watched(context, make or strategy.local_client))
-    server.fit(config.num_server_rounds, 600)
-    return report.folder, answers
-
-
-def test_clients_score_on_their_own_images_and_only_numbers_leave(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING, logger="huscf_flwr"):
-        folder, answers = run_on_own_data(tmp_path, (20, 40, 4))
-    assert len(answers) == 4  # of two clients in two rounds: the third has one held-out image
-    for answer in answers:
-        assert all(type(value) in (int, float) for value in answer.metrics.values())
-        assert answer.num_examples in (3, 9)
-    assert any("own-2 has 1 held-out image" in line for line in caplog.messages)
-    assert any("client 2 returned no scores" in line for line in caplog.messages)
-
-    summary = json.loads((folder / "summary.json").read_text())
-    found = summary["clusters_scores"]["0"]
-    assert summary["domains"] == {} and found["clients"] == 2
-    last = [answer for answer in answers if "accuracy" in answer.metrics]
-    assert len(last) == 2
-    for name in ("image_score", "frechet_distance_classifier", "accuracy", "fpr"):
-        mean = sum(a.num_examples * float(a.metrics[name]) for a in last) / 12
-        assert found[name] == pytest.approx(mean)
-    assert found["frechet_distance_classifier_floor"] >= 0
-    rows = list(csv.DictReader((folder / "metrics.csv").open()))
-    assert [(row["round"], row["domain"], row["cluster"]) for row in rows] == [
-        ("1", "", "0"),
-        ("2", "", "0"),
-    ]
-    for row in rows:
-        assert float(row["image_score"]) >= 1 and float(row["seconds"]) > 0
-        assert float(row["frechet_distance_classifier"]) >= 0
-    assert float(rows[1]["kernel_distance_classifier"]) == pytest.approx(
-        found["kernel_distance_classifier"], rel=1e-4
-    )
-
-
-class _Odd(SplitGANClient):
-    """Client 0 returns scores that are none."""
-
-    def evaluate(self, parameters: Any, config: Any) -> Any:
-        loss, size, found = super().evaluate(parameters, config)
-        if config["client"] == 0:
-            found["image_score"] = math.nan
-        return loss, size, found
-
-
-def test_bad_scores_are_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("strategies.huscf.SplitGANClient", _Odd)
-    with caplog.at_level(logging.WARNING, logger="huscf_flwr"):
-        folder, _ = run_on_own_data(tmp_path, (20, 40), num_server_rounds=1)
-    assert any("client 0 returned bad scores" in line for line in caplog.messages)
-    summary = json.loads((folder / "summary.json").read_text())
-    assert summary["clusters_scores"]["0"]["clients"] == 1
-
-
-def test_a_run_in_which_no_client_can_score_ends_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(self: GANClient, parameters: Any, config: Any) -> Any:
-        raise OSError("the disk is full")
-
-    monkeypatch.setattr(GANClient, "evaluate", fail)
-    folder, _ = run_on_own_data(tmp_path, (20, 20), num_server_rounds=1)
-    assert json.loads((folder / "summary.json").read_text())["clusters_scores"] == {}
-    (row,) = csv.DictReader((folder / "metrics.csv").open())
-    assert row["image_score"] == "" and float(row["seconds"]) > 0
-
-
-def test_missing_classes_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    data = images(40)
-    write_npz(tmp_path / "own.npz", LabelledImages(data.images, data.labels % 2))
-    config = RunConfig(**SETTINGS)
-    client = SplitGANClient(client_context(config, 0, tmp_path / "own.npz"))
-    gen = initial_state(SPEC, 0)
-    arrays = [gen[name].numpy() for name in sorted(gen) if name.startswith("gen.")]
-    _, size, found = client.evaluate(arrays, {"client": 0, "utility": False})
-    assert size == 8 and found["missing_classes"] == 1 and "accuracy" not in found
-    with pytest.raises(RuntimeError, match="client 7: "):
-        client.evaluate(arrays[:-1], {"client": 7, "utility": False})
 
 
 # The command

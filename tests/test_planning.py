@@ -217,6 +217,7 @@ def test_a_plans_times_add_up() -> None:
     found = plan.schedule()
     assert found.seconds == pytest.approx(plan.latency_s, rel=1e-12)
     assert ((found.device_s + found.link_s + found.server_s) <= found.seconds * (1 + 1e-12)).all()
+    assert (plan.times_s() > 0).all() and (plan.times_s() < plan.latency_s).all()
     assert max(span.end_s for span in found.spans) == pytest.approx(found.seconds)
     by_lane = [[s for s in found.spans if s.group == group] for group in (None, *range(7))]
     for lane in by_lane:
@@ -331,9 +332,7 @@ def test_the_command_prints_json_and_draws(
     assert found.keys() == {"latency_s", "seconds", "search", "groups", "alternatives"}
     assert sum(group["clients"] for group in found["groups"]) == 80
     ends = ["gen_head", "gen_tail", "disc_head", "disc_tail"]
-    times = ["device_s", "link_s", "server_s"]
-    assert list(found["groups"][0]) == ["profile", "clients", *ends, *times]
-    assert all(0 < group[key] < found["latency_s"] for group in found["groups"] for key in times)
+    assert list(found["groups"][0]) == ["profile", "clients", *ends]
     cuts = np.array([[[group[key] for key in ends] for group in found["groups"]]])
     seconds = iteration_seconds(net_costs(PAPERS_NET, 64), paper_fleet(80), cuts)[0]
     assert found["latency_s"] == pytest.approx(seconds)

@@ -16,7 +16,6 @@ from huscf_flwr.planning.schedule import Schedule, schedule
 from huscf_flwr.planning.search import search_cuts
 
 _MOST_ROWS = 20
-_TIMES = ("device_s", "link_s", "server_s")
 
 _Row = tuple[str, float, Cut, np.ndarray]
 
@@ -57,31 +56,28 @@ class Plan:
         return schedule(self.costs, self.fleet.of_size(self.cohort), _array(self.cuts))
 
     def as_dict(self) -> dict[str, Any]:
-        """What JSON readers get: `seconds` are the search's, all others are of an iteration."""
-        found = self.schedule()
-        times = zip(found.device_s, found.link_s, found.server_s, strict=True)
-        groups = zip(self.fleet.profiles, self.fleet.clients, self.cuts, times, strict=True)
+        """What JSON readers get: `latency_s` is of an iteration, `seconds` are the search's."""
+        groups = zip(self.fleet.profiles, self.fleet.clients, self.cuts, strict=True)
         return {
             "latency_s": self.latency_s,
             "seconds": self.seconds,
             "search": self.search,
             "groups": [
-                {
-                    "profile": profile.name,
-                    "clients": round(clients),
-                    **vars(cut),
-                    **dict(zip(_TIMES, map(float, seconds), strict=True)),
-                }
-                for profile, clients, cut, seconds in groups
+                {"profile": profile.name, "clients": round(clients), **vars(cut)}
+                for profile, clients, cut in groups
             ],
         }
 
+    def times_s(self) -> np.ndarray:
+        """(G, 3) seconds of an iteration: on a device, on its link, of the server for it."""
+        found = self.schedule()
+        return np.stack([found.device_s, found.link_s, found.server_s], axis=1)
+
     def lines(self) -> list[str]:
         """The plan as a table: a row per group, or per cut where there are many groups."""
-        found = self.schedule()
-        times = np.stack([found.device_s, found.link_s, found.server_s], axis=1)
+        latency_s = self.latency_s
         names = [str(profile) for profile in self.fleet.profiles]
-        rows = list(zip(names, self.fleet.clients, self.cuts, times, strict=True))
+        rows = list(zip(names, self.fleet.clients, self.cuts, self.times_s(), strict=True))
         if len(rows) > _MOST_ROWS:
             rows = [
                 self._merged([row for row in rows if row[2] == cut])
@@ -94,7 +90,7 @@ class Plan:
             " waiting",
         ]
         for name, clients, cut, seconds in rows:
-            waiting = max(0.0, found.seconds - seconds.sum())
+            waiting = max(0.0, latency_s - seconds.sum())
             lines.append(
                 f"{name:{width}}  {clients:7.0f}  {cut.gen_head:4} {cut.gen_tail:4}   "
                 f"{cut.disc_head:4} {cut.disc_tail:4}  "

@@ -186,8 +186,8 @@ def _strips(run: RunFiles) -> Iterator[tuple[str, list[Picture]]]:
 
 def _plan_rows(plan: Mapping[str, Any]) -> _Rows:
     keys = ("profile", "clients", "gen_head", "gen_tail", "disc_head", "disc_tail")
-    times = ("device_s", "link_s", "server_s")
-    return [[group.get(key) for key in (*keys, *times)] for group in plan.get("groups", [])]
+    pairs = zip(plan.get("groups", []), plan.get("times_s", []), strict=True)
+    return [[*(group[key] for key in keys), *times_s] for group, times_s in pairs]
 
 
 def _latency_rows(run: RunFiles) -> _Rows:

@@ -1,0 +1,173 @@
+"""The runner over the network: lost answers, killed processes, sizes, ports."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+import torch
+from conftest import (
+    CUT,
+    OTHER,
+    SPEC,
+    bytes_of,
+    frame,
+    in_threads,
+    plans,
+    running,
+    segments,
+    stream,
+    trainer,
+)
+
+from huscf_flwr.errors import UserError
+from huscf_flwr.nets import initial_state
+from huscf_flwr.split import grpc as grpc_channel
+from huscf_flwr.split.channel import SessionError
+from huscf_flwr.split.frames import (
+    Exchange,
+    Frame,
+    FrameKey,
+)
+from huscf_flwr.split.grpc import GrpcChannel, RunnerServer
+
+
+def test_a_lost_answer_is_fetched_over_a_new_connection() -> None:
+    """A client whose connection breaks dials again with its last frame, and nothing differs."""
+    states = []
+    for breaks in (False, True):
+        server, client = segments(), trainer(CUT, initial_state(SPEC, 0))
+        with running(server) as runner:
+            port = RunnerServer(runner, "127.0.0.1:0")
+            runner.open_round(1, plans([CUT], 3))
+            channel = GrpcChannel(f"127.0.0.1:{port.port}", "0", dial_timeout=10, round_timeout=60)
+            if breaks:
+                _break_after_answers(channel, {4, 11})
+            client.train(channel, round_=1, iterations=3, batches=stream(0).__getitem__)
+            channel.close()
+            (outcome,) = runner.close_round()
+            port.close()
+        assert (outcome.failure, outcome.iterations) == (None, 3)
+        states.append((bytes_of(server.state()), bytes_of(client.nets.state_dict())))
+    assert states[0] == states[1]
+
+
+def _break_after_answers(channel: GrpcChannel, numbers: set[int]) -> None:
+    """Lose the answers with these numbers: they arrive, but the client sees a broken stream."""
+    original, count = grpc_channel._Connection.send, 0
+
+    class Broken(grpc_channel.grpc.RpcError):
+        def code(self) -> object:
+            return grpc_channel.grpc.StatusCode.UNAVAILABLE
+
+        def details(self) -> str:
+            return "broken by the test"
+
+    def send(connection: grpc_channel._Connection, data: bytes) -> bytes:
+        nonlocal count
+        answer = original(connection, data)
+        count += 1
+        if count in numbers:
+            raise Broken
+        return answer
+
+    first = channel._connect
+
+    def connect() -> grpc_channel._Connection:
+        connection = first()
+        connection.send = send.__get__(connection)  # type: ignore[method-assign]
+        return connection
+
+    channel._connect = connect  # type: ignore[method-assign]
+
+
+def _client_process(address: str, token: str, started) -> None:
+    own = trainer(CUT, initial_state(SPEC, 0))
+    channel = GrpcChannel(address, token, dial_timeout=20, round_timeout=60)
+    data = stream(0)
+
+    def batches(index: int):
+        if index == 2:
+            started.set()
+            time.sleep(600)  # in mid-round, until it is killed
+        return data[index]
+
+    own.train(channel, round_=1, iterations=5, batches=batches)
+
+
+def test_a_killed_process_is_left_out_and_the_round_ends() -> None:
+    spawn = multiprocessing.get_context("spawn")
+    started, warnings = spawn.Event(), []
+    with running(segments(), warnings, min_cohort=2) as runner:
+        port = RunnerServer(runner, "127.0.0.1:0")
+        address = f"127.0.0.1:{port.port}"
+        runner.open_round(1, plans([CUT, OTHER], 5))
+        victim = spawn.Process(target=_client_process, args=(address, "0", started))
+        victim.start()
+        survivor = trainer(OTHER, initial_state(SPEC, 0))
+
+        def survive() -> None:
+            channel = GrpcChannel(address, "1", dial_timeout=20, round_timeout=60)
+            survivor.train(channel, round_=1, iterations=5, batches=stream(1).__getitem__)
+            channel.close()
+
+        def kill() -> None:
+            assert started.wait(60)
+            os.kill(victim.pid, signal.SIGKILL)
+            victim.join()
+
+        in_threads([survive, kill])
+        first, second = runner.close_round()
+        port.close()
+    assert (
+        first.failure
+        and "client 0 disconnected in exchange GENERATE of iteration 2" in first.failure
+    )
+    assert (second.iterations, second.failure) == (5, None)
+    assert any(first.failure in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("mebibytes", [3.9, 4.1, 64])
+def test_frames_of_any_size_below_the_limit_pass(mebibytes: float) -> None:
+    """gRPC's own limit is 4 MiB; ours is larger."""
+    size = int(mebibytes * 2**20)
+
+    class Echo:
+        settings = None
+
+        def join(self, token: str):
+            return self
+
+        connection = 0
+
+        def exchange_frame(self, sent: Frame) -> Frame:
+            return sent
+
+        def leave(self, reason: str) -> None: ...
+
+        def disconnected(self, connection: int) -> None: ...
+
+    server = RunnerServer(Echo(), "127.0.0.1:0")  # type: ignore[arg-type]
+    channel = GrpcChannel(f"127.0.0.1:{server.port}", "t", dial_timeout=10, round_timeout=60)
+    sent = Frame(FrameKey(1, 0, Exchange.GENERATE), {"fake": torch.rand(size // 4)})
+    try:
+        assert torch.equal(channel.exchange(sent).tensors["fake"], sent.tensors["fake"])
+    finally:
+        channel.close()
+        server.close()
+
+
+def test_a_port_in_use_is_named() -> None:
+    with running(segments()) as runner:
+        server = RunnerServer(runner, "127.0.0.1:0")
+        with pytest.raises(UserError, match=f'runner-bind="127.0.0.1:{server.port}".*in use'):
+            RunnerServer(runner, f"127.0.0.1:{server.port}")
+        server.close()
+
+
+def test_nobody_answers() -> None:
+    channel = GrpcChannel("127.0.0.1:9", "t", dial_timeout=0.5, round_timeout=60)
+    with pytest.raises(SessionError, match=r"cannot reach the runner at 127\.0\.0\.1:9 within"):
+        channel.exchange(frame(Exchange.GENERATE))
+    channel.close()
