@@ -161,7 +161,7 @@ class GANClient(NumPyClient, ABC):
         Returns
         -------
         The Fréchet distance, the number of held-out images, and scores by name: those of
-        `Scores.values`, the distances' floors (`<name>_floor`), the metrics of utility if due, and
+        `Scores.values`, what real images get (`<name>_real`), the metrics of utility if due, and
         missing_classes, of which no image is held out. Numbers only.
 
         Raises
@@ -182,8 +182,8 @@ class GANClient(NumPyClient, ABC):
             raise RuntimeError(f"client {client}: {type(error).__name__}: {error}") from error
         found: dict[str, Scalar] = {
             **scores.values(),
-            **scores.floors(),
-            **(scores.utility or {}),
+            **scores.on_real(),
+            **(scores.utility.metrics if scores.utility else {}),
             "missing_classes": evaluator.missing_classes,
         }
         return scores.frechet.value, len(evaluator.domain.test), found

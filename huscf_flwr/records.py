@@ -82,7 +82,7 @@ class ClientScores:
         ValueError, TypeError: a score is not a finite number, or one that all give is missing.
         """
         numbers = {name: float(value) for name, value in values.items()}
-        missing = {*CHEAP_SCORES, f"{CHEAP_SCORES[1]}_floor"} - numbers.keys()
+        missing = {*CHEAP_SCORES, f"{CHEAP_SCORES[1]}_real"} - numbers.keys()
         if missing:
             raise ValueError(f"no {min(missing)}")
         if images < 1 or not all(math.isfinite(value) for value in numbers.values()):

@@ -140,7 +140,7 @@ class RunReport:
                 "cluster %d on its clients' own images: image score %.2f, Fréchet distance on "
                 "classifier features %.3g (real images: %.3g), %d clients",
                 cluster,
-                *(mean[name] for name in (*CHEAP_SCORES[:2], f"{CHEAP_SCORES[1]}_floor")),
+                *(mean[name] for name in (*CHEAP_SCORES[:2], f"{CHEAP_SCORES[1]}_real")),
                 len(scores[cluster]),
             )
         self._client_scores = {
@@ -200,13 +200,6 @@ class RunReport:
         if self._board:
             self._board.close()
         self._write_page()
-        for domain, scores in domains.items():
-            log.info(
-                "%s: utility accuracy %.3f (trained on real images: %.3f)",
-                domain,
-                scores["utility"]["accuracy"],
-                scores["utility"]["accuracy_trained_on_real"],
-            )
         recovered = "" if ari is None else f", adjusted Rand index {ari:.2f}"
         log.info("%d clusters%s, %.0f s in all", len(record.models), recovered, summary["seconds"])
         log.info("results in %s", self.folder)

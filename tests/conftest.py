@@ -16,7 +16,6 @@ import torch
 from huscf_flwr.batches import BatchStream, LabelledImages
 from huscf_flwr.cuts import Cut
 from huscf_flwr.evaluation import classifier as classifier_module
-from huscf_flwr.evaluation import evaluator as evaluator_module
 from huscf_flwr.nets import (
     DISC,
     GEN,
@@ -178,5 +177,4 @@ def wait_until_active(runner: Runner, clients: int) -> None:
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Classifiers that are trained for a moment only."""
-    monkeypatch.setattr(classifier_module, "_STEPS_ON_REAL", 20)
-    monkeypatch.setattr(evaluator_module, "_STEPS_ON_GENERATED", 20)
+    monkeypatch.setattr(classifier_module, "_STEPS", 20)

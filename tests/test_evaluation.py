@@ -15,7 +15,7 @@ from huscf_flwr.batches import LabelledImages
 from huscf_flwr.cli import main
 from huscf_flwr.config import RunConfig
 from huscf_flwr.data.format import ImageFormat
-from huscf_flwr.data.sources import Source
+from huscf_flwr.data.sources import Domain, Source
 from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation import classifier as classifier_module
 from huscf_flwr.evaluation.classifier import real_classifier
@@ -176,24 +176,42 @@ def test_every_score_says_what_it_takes_to_compare_it(tmp_path: Path) -> None:
     assert cheap.as_dict().keys() == {
         *("image_score", "frechet_distance_classifier", "kernel_distance_classifier", "details"),
     }
-    frechet = cheap.as_dict()["details"]["frechet_distance_classifier"]
-    assert frechet["n_generated"] == 1000 and frechet["n_real"] == 21
-    assert frechet["n_floor"] == 79 and frechet["floor"] > 0 and frechet["seed"] == 5
+    details = cheap.as_dict()["details"]
+    image, frechet = details["image_score"], details["frechet_distance_classifier"]
+    assert image["n_generated"] == 1000 and image["n_real"] == 21 and 1 <= image["real"] <= 3
+    assert frechet["n_generated"] == 79 and frechet["n_real"] == 21  # as many as real ones
+    assert frechet["real"] > 0 and frechet["seed"] == 5
     assert frechet["stabilised"] and frechet["resize"] == "none" and frechet["extractor"]
-    assert cheap.floors().keys() == {
-        "frechet_distance_classifier_floor",
-        "kernel_distance_classifier_floor",
+    assert cheap.on_real().keys() == {f"{name}_real" for name in cheap.values()}
+    full = evaluator.full(generator(), 50)
+    assert full.frechet.n_generated == 50 and full.utility is not None
+    five = {"accuracy", "precision", "recall", "f1", "fpr"}
+    assert set(full.as_dict()["utility"]) == set(full.utility.real) == five
+    assert full.as_dict()["details"]["utility"] == {
+        **{"n_generated": 50, "n_real": 21, "seed": 5},
+        "real": full.utility.real,
     }
-    full = evaluator.full(generator(), 100)
-    assert full.frechet.n_floor == 79 and full.utility is not None
-    assert set(full.utility) == {
-        *("accuracy", "precision", "recall", "f1", "fpr", "accuracy_trained_on_real"),
-    }
-    assert full.as_dict()["details"]["utility"] == {"n_generated": 100, "n_real": 21, "seed": 5}
     flat = Extractor("pixels", "", "none", lambda part: part.flatten(1)[:, :4].numpy())
-    other = evaluator.full(generator(), 100, flat)
+    other = evaluator.full(generator(), 50, flat)
     assert other.frechet.name == "frechet_distance" and other.kernel.name == "kernel_distance"
     assert other.image.name == "image_score" and other.image.value == full.image.value
+
+
+def test_classes_are_generated_as_often_as_they_occur(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sample(n: int, labels: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        asked.append(labels)
+        return plain.sample(n, labels, seed)
+
+    asked: list[torch.Tensor] = []
+    rare = torch.tensor([0] * 16 + [2] * 4)
+    data = LabelledImages(images(20).images, rare)
+    made = Generator(SPEC, initial_state(SPEC, 0))
+    plain = generator()
+    monkeypatch.setattr(made, "sample", sample)
+    Evaluator(Domain("own", data, data), 3, seed=0).full(made, 50)
+    (labels,) = asked
+    assert labels.bincount().tolist() == [40, 0, 10]
+    assert set(labels[:20].tolist()) == {0, 2}  # in random order
 
 
 def test_too_few_images_to_score_are_named(tmp_path: Path) -> None:
@@ -245,7 +263,7 @@ def test_the_command_scores_any_generator(
         *("image_score", "frechet_distance_classifier", "kernel_distance_classifier"),
         *("utility", "details"),
     }
-    assert found["details"]["frechet_distance_classifier"]["n_generated"] == 100
+    assert found["details"]["image_score"]["n_generated"] == 100
     assert "100 generated images" in progress
     assert main(command) == 0
     table = capsys.readouterr().out

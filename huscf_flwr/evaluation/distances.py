@@ -63,8 +63,10 @@ def kernel_distance(
 ) -> float:
     """Kernel distance: the squared maximum mean discrepancy under (x.y / d + 1)^3.
 
-    The unbiased estimate, so that it is around 0, below it at times, for sets of the same kind,
-    however few images there are; the mean over random subsets.
+    The unbiased estimate, so that it is around 0, below it at times, for independent draws of the
+    same kind, however few images there are; the mean over random subsets. Sets whose classes are
+    in fixed proportions are no independent draws: they come out below 0 if they are of the same
+    kind. So compare with what real images get in place of generated ones.
 
     Source: Binkowski et al., "Demystifying MMD GANs" (2018), section 4.
 

@@ -3,8 +3,9 @@
 import functools
 import logging
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,23 +13,27 @@ from huscf_flwr.batches import to_uint8, to_unit
 from huscf_flwr.data.format import ImageFormat
 from huscf_flwr.data.sources import Domain, Source, load_domain
 from huscf_flwr.errors import UserError
-from huscf_flwr.evaluation.classifier import (
-    BATCH,
-    Classifier,
-    real_classifier,
-    train_classifier,
-)
+from huscf_flwr.evaluation.classifier import Classifier, real_classifier, train_classifier
 from huscf_flwr.evaluation.distances import frechet_distance, kernel_distance
 from huscf_flwr.evaluation.extractors import Extractor, classifier_extractor
 from huscf_flwr.evaluation.image_score import image_score
-from huscf_flwr.evaluation.scores import Score, Scores
+from huscf_flwr.evaluation.scores import Score, Scores, Utility
 from huscf_flwr.evaluation.utility import classification_metrics
 from huscf_flwr.generator import Generator
 
 log = logging.getLogger(__name__)
-_CHEAP_IMAGES = 1000
-_STEPS_ON_GENERATED = 600
-_EPOCHS_ON_GENERATED = 20  # at most: where there are few images, more teach nothing new
+CHEAP_IMAGES = 1000
+"""Generated images that scores take during training."""
+
+
+@dataclass(frozen=True)
+class _Real:
+    """The same for all generators: features (n, d) of held-out images, and distances to them."""
+
+    held_out: np.ndarray
+    frechet_distance: float
+    kernel_distance: float
+    stabilised: bool
 
 
 class Evaluator:
@@ -59,6 +64,7 @@ class Evaluator:
         self.domain = domain
         self._num_classes = num_classes
         self._seed = seed
+        self._known: dict[tuple[Extractor, int], _Real] = {}
 
     @classmethod
     def of_source(cls, source: Source, image_format: ImageFormat, seed: int) -> "Evaluator":
@@ -72,7 +78,7 @@ class Evaluator:
 
     def cheap(self, generator: Generator) -> Scores:
         """Image score, and distances on the classifier's features, of 1000 generated images."""
-        images, _ = self._generate(generator, _CHEAP_IMAGES)
+        images, _ = self._generate(generator, CHEAP_IMAGES)
         return self._scores(images, self._own_extractor)
 
     def full(self, generator: Generator, count: int, inception: Extractor | None = None) -> Scores:
@@ -82,18 +88,14 @@ class Evaluator:
         images, labels = self._generate(generator, count)
         scores = self._scores(images, inception or self._own_extractor)
         log.info("scoring: training a classifier on the generated %s", name)
-        shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(self._seed))
-        student = train_classifier(
-            images[shuffled],
-            labels[shuffled],
-            self._num_classes,
-            steps=min(_STEPS_ON_GENERATED, _EPOCHS_ON_GENERATED * count // BATCH),
+        student = train_classifier(images, labels, self._num_classes, self._seed)
+        utility = Utility(
+            metrics=self._metrics(student),
+            real=self._metrics(self._classifier),
+            n_generated=count,
+            n_real=len(self.domain.test),
             seed=self._seed,
         )
-        utility = {
-            **self._metrics(student),
-            "accuracy_trained_on_real": self._metrics(self._classifier)["accuracy"],
-        }
         return replace(scores, utility=utility)
 
     @functools.cached_property
@@ -104,14 +106,17 @@ class Evaluator:
         log.info("scoring: classifier of real %s ready, %.1f s", self.domain.name, seconds)
         return found
 
-    @property
+    @functools.cached_property
     def _own_extractor(self) -> Extractor:
         return classifier_extractor(self._classifier)
 
     def _generate(self, generator: Generator, count: int) -> tuple[Tensor, Tensor]:
-        classes = self.domain.train.labels.unique()  # a net may know more than this domain has
-        dealt = classes[torch.arange(count) % len(classes)]
-        images, labels = generator.sample(count, dealt, self._seed)
+        """Images (count, C, H, W) in [-1, 1] and labels: as frequent as among the training images,
+        in random order."""
+        real = self.domain.train.labels.sort().values
+        dealt = real[torch.arange(count) * len(real) // count]
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(self._seed))
+        images, labels = generator.sample(count, dealt[order], self._seed)
         return to_unit(to_uint8(images)), labels
 
     def _metrics(self, classifier: Classifier) -> dict[str, float]:
@@ -122,40 +127,53 @@ class Evaluator:
 
     def _scores(self, images: Tensor, extractor: Extractor) -> Scores:
         """The scores of generated images (n, C, H, W) in [-1, 1]."""
+        own, held_out = self._own_extractor, len(self.domain.test)
         image = Score(
             name="image_score",
             value=image_score(self._classifier.probabilities(images)),
-            extractor=self._own_extractor.name,
-            resize=self._own_extractor.resize,
+            real=image_score(self._classifier.probabilities(to_unit(self.domain.test.images))),
+            extractor=own.name,
+            resize=own.resize,
             n_generated=len(images),
+            n_real=held_out,
             seed=self._seed,
         )
-        train, test = self.domain.train, self.domain.test
-        random = torch.Generator().manual_seed(self._seed)
-        some = torch.randperm(len(train), generator=random)[: len(images)]
-        generated, real, other_real = (
-            extractor.features(part)
-            for part in (images, to_unit(test.images), to_unit(train.images[some]))
-        )
-        distance, stabilised = frechet_distance(generated, real)
-        floor, floor_stabilised = frechet_distance(other_real, real)
+        count = min(len(images), len(self.domain.train))
+        real = self._real(extractor, count)
+        generated = extractor.features(images[:count])
+        distance, stabilised = frechet_distance(generated, real.held_out)
         frechet = Score(
             name="frechet_distance" + extractor.suffix,
             value=distance,
+            real=real.frechet_distance,
             extractor=extractor.name,
             resize=extractor.resize,
-            n_generated=len(images),
-            n_real=len(test),
+            n_generated=count,
+            n_real=held_out,
             seed=self._seed,
-            floor=floor,
-            n_floor=len(some),
-            stabilised=stabilised or floor_stabilised,
+            stabilised=stabilised or real.stabilised,
         )
         kernel = replace(
             frechet,
             name="kernel_distance" + extractor.suffix,
-            value=kernel_distance(generated, real, seed=self._seed),
-            floor=kernel_distance(other_real, real, seed=self._seed),
+            value=kernel_distance(generated, real.held_out, seed=self._seed),
+            real=real.kernel_distance,
             stabilised=False,
         )
         return Scores(image, frechet, kernel)
+
+    def _real(self, extractor: Extractor, count: int) -> _Real:
+        """What `count` real training images get, and the features to compare with."""
+        if (extractor, count) not in self._known:
+            self._known[extractor, count] = self._compute_real(extractor, count)
+        return self._known[extractor, count]
+
+    def _compute_real(self, extractor: Extractor, count: int) -> _Real:
+        train, test = self.domain.train, self.domain.test
+        random = torch.Generator().manual_seed(self._seed)
+        some = torch.randperm(len(train), generator=random)[:count]
+        held_out = extractor.features(to_unit(test.images))
+        other = extractor.features(to_unit(train.images[some]))
+        distance, stabilised = frechet_distance(other, held_out)
+        kernel = kernel_distance(other, held_out, seed=self._seed)
+        return _Real(held_out, distance, kernel, stabilised)

@@ -16,26 +16,24 @@ class Score:
     ----------
     name: of the metric and, for distances, of the features; unique in `Scores`.
     value: the score.
+    real: what real images get in place of generated ones, which is what a generator can hope for.
+        For distances as many training images, for the image score the held-out ones.
     extractor: the net that saw the images.
     resize: what was done to their size before.
     n_generated: generated images.
-    n_real: held-out real images that they were compared with; for the image score, none.
+    n_real: held-out real images.
     seed: of everything random in it.
-    floor: of a distance: the same distance from real training images in place of generated ones,
-        which is what a generator can hope for.
-    n_floor: how many training images that was: n_generated, or all where there are fewer.
     stabilised: whether there were too few images for the plain formula, see `frechet_distance`.
     """
 
     name: str
     value: float
+    real: float
     extractor: str
     resize: str
     n_generated: int
+    n_real: int
     seed: int
-    n_real: int = 0
-    floor: float | None = None
-    n_floor: int = 0
     stabilised: bool = False
 
     def as_dict(self) -> dict[str, Any]:
@@ -43,6 +41,24 @@ class Score:
         found = asdict(self)
         del found["name"]
         return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Utility:
+    """What a classifier trained on generated images only is worth on held-out real ones.
+
+    Attributes
+    ----------
+    metrics: the five of `classification_metrics` by name.
+    real: the same of the classifier that was trained on the real training images.
+    n_generated, n_real, seed: see `Score`.
+    """
+
+    metrics: Mapping[str, float]
+    real: Mapping[str, float]
+    n_generated: int
+    n_real: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -53,14 +69,13 @@ class Scores:
     ----------
     image: image score.
     frechet, kernel: distances.
-    utility: the five metrics of `classification_metrics` by name, and accuracy_trained_on_real;
-        None where it was not due.
+    utility: None where it was not due.
     """
 
     image: Score
     frechet: Score
     kernel: Score
-    utility: Mapping[str, float] | None = None
+    utility: Utility | None = None
 
     @property
     def _all(self) -> tuple[Score, Score, Score]:
@@ -70,41 +85,48 @@ class Scores:
         """Values by name of the score, without utility."""
         return {score.name: score.value for score in self._all}
 
-    def floors(self) -> dict[str, float]:
-        """Floors of the distances, as `<name>_floor`."""
-        return {f"{s.name}_floor": s.floor for s in self._all if s.floor is not None}
+    def on_real(self) -> dict[str, float]:
+        """What real images get, as `<name>_real`, without utility."""
+        return {f"{score.name}_real": score.real for score in self._all}
 
     def as_dict(self) -> dict[str, Any]:
         """Values by name; `utility`, where it was due; and `details` on each value by its name."""
+        found: dict[str, Any] = self.values()
         details = {score.name: score.as_dict() for score in self._all}
-        if self.utility is None:
-            return {**self.values(), "details": details}
-        same = ("n_generated", "n_real", "seed")
-        details["utility"] = {key: details[self.frechet.name][key] for key in same}
-        return {**self.values(), "utility": dict(self.utility), "details": details}
+        if self.utility is not None:
+            details["utility"] = asdict(self.utility)
+            found["utility"] = details["utility"].pop("metrics")
+        return {**found, "details": details}
 
     def lines(self) -> list[str]:
         """A table of all of it."""
-        table = [f"{self.image.name:<34} {self.image.value:>9.4g}"]
-        for score in (self.frechet, self.kernel):
-            table.append(
-                f"{score.name:<34} {score.value:>9.4g}   real images: {score.floor:.4g} "
-                f"(n = {score.n_floor})" + ("; stabilised" if score.stabilised else "")
-            )
-        for name, value in (self.utility or {}).items():
-            table.append(f"{'utility: ' + name:<34} {value:>9.4f}")
+        table = [f"{'':<36} {'generated':>10} {'real':>10}"]
+        table += [
+            f"{score.name:<36} {score.value:>10.4g} {score.real:>10.4g}"
+            + ("   stabilised: few images" if score.stabilised else "")
+            for score in self._all
+        ]
+        if self.utility is not None:
+            table += [
+                f"{'utility: ' + name:<36} {value:>10.4f} {self.utility.real[name]:>10.4f}"
+                for name, value in self.utility.metrics.items()
+            ]
         distance = self.frechet
         return [
             *table,
             "",
-            f"{distance.n_generated} generated and {distance.n_real} real images, seed "
-            f"{distance.seed}; distances on features of: {distance.extractor}, "
-            f"resized: {distance.resize}",
+            f"{self.image.n_generated} generated and {distance.n_real} held-out real images, seed "
+            f"{distance.seed}; distances of {distance.n_generated}, on features of: "
+            f"{distance.extractor}, resized: {distance.resize}",
         ]
 
     def __str__(self) -> str:
         features = " on classifier features" if self.frechet.name != "frechet_distance" else ""
-        return (
-            f"image score {self.image.value:.2f}, Fréchet distance{features} "
-            f"{self.frechet.value:.3g} (real images: {self.frechet.floor:.3g})"
+        text = (
+            f"image score {self.image.value:.2f} (real images: {self.image.real:.2f}), "
+            f"Fréchet distance{features} {self.frechet.value:.3g} ({self.frechet.real:.3g})"
         )
+        if self.utility is None:
+            return text
+        accuracy, real = self.utility.metrics["accuracy"], self.utility.real["accuracy"]
+        return f"{text}, utility accuracy {accuracy:.3f} ({real:.3f})"
