@@ -103,7 +103,7 @@ class Scores:
         table = [f"{'':<36} {'generated':>10} {'real':>10}"]
         table += [
             f"{score.name:<36} {score.value:>10.4g} {score.real:>10.4g}"
-            + ("   stabilised: few images" if score.stabilised else "")
+            + ("   stabilised" if score.stabilised else "")
             for score in self._all
         ]
         if self.utility is not None:
