@@ -1,7 +1,8 @@
 """Domains: labelled images of one kind, with a part held out.
 
-A domain is named by a built-in name, by one of torchvision's sets, or by the path of an .npz file
-or a folder. Whatever it is read from, its images are brought to the run's size and channels here.
+A domain is named by a built-in name, by a set in the folder `data-root`, or by the path of an .npz
+file or a folder. Whatever it is read from, its images are brought to the run's size and
+channels here.
 """
 
 import functools
