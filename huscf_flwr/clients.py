@@ -162,7 +162,7 @@ class GANClient(NumPyClient, ABC):
         -------
         The Fréchet distance, the number of held-out images, and scores by name: those of
         `Scores.values`, what real images get (`<name>_real`), the metrics of utility if due, and
-        missing_classes, of which no image is held out. Numbers only.
+        missing_classes, how many have training images and none held out. Numbers only.
 
         Raises
         ------
@@ -184,7 +184,7 @@ class GANClient(NumPyClient, ABC):
             **scores.values(),
             **scores.on_real(),
             **(scores.utility.metrics if scores.utility else {}),
-            "missing_classes": evaluator.missing_classes,
+            "missing_classes": len(own.missing_classes),
         }
         return scores.frechet.value, len(evaluator.domain.test), found
 

@@ -44,7 +44,7 @@ class RunConfig:
         f"({', '.join(NAMED)}); or paths of .npz files or folders with a sub-folder for each "
         "class; client i gets domain i modulo their number",
     )
-    data_root: str = _key("data", "folder of torchvision's sets and of notmnist")
+    data_root: str = _key("data", "folder of the sets that are known by name")
     download: bool = _key(False, "fetch torchvision's sets to data-root if they are not there")
     partition: str = _key(
         "iid",

@@ -1,7 +1,7 @@
 """A trained generator on its own: save, load, sample."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from huscf_flwr.errors import UserError
-from huscf_flwr.nets import GEN, NetSpec, PartialGAN, State, net_shapes
+from huscf_flwr.errors import UserError, cause
+from huscf_flwr.nets import GEN, NetSpec, PartialGAN, State, is_registered, net_shapes
 
 _FORMAT = "huscf-generator-1"
 _CHUNK = 500  # images generated at a time, so that memory stays flat
@@ -47,7 +47,7 @@ class Generator(nn.Module):
         ----------
         n: how many, at least 1.
         labels: int64 (n,), or one label for all; None deals all classes in turn.
-        seed: the same seed gives the same images; None gives new ones.
+        seed: the same seed, at least 0, gives the same images; None gives new ones.
 
         Returns
         -------
@@ -55,10 +55,12 @@ class Generator(nn.Module):
 
         Raises
         ------
-        UserError: n below 1, or a label outside the classes.
+        UserError: n below 1, a seed below 0, or a label outside the classes.
         """
         if n < 1:
             raise UserError(f"cannot generate {n} images: at least 1 is needed")
+        if seed is not None and seed < 0:
+            raise UserError(f"seed {seed}: must be at least 0")
         classes = self.spec.num_classes
         if labels is None:
             labels = torch.arange(n) % classes
@@ -89,12 +91,19 @@ class Generator(nn.Module):
         temporary.replace(path)
 
 
-def load_generator(path: str | Path) -> Generator:
+def load_generator(path: str | Path, net: str = "") -> Generator:
     """Load a generator that a run left.
+
+    Parameters
+    ----------
+    path: the file.
+    net: the generator's net, as in the run key `net`; `module:name` imports the module. Empty
+        takes the name in the file, which must be registered: what a file names is not imported,
+        for the file may be anybody's.
 
     Raises
     ------
-    UserError: the file is missing, or is not a generator.
+    UserError: the file is missing or not a whole generator, or the net is not registered.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -104,4 +113,21 @@ def load_generator(path: str | Path) -> Generator:
         raise UserError(f"{path}: cannot be read as a generator: {error}") from None
     if _FORMAT not in header:
         raise UserError(f"{path}: a safetensors file, but not a generator that a run left")
-    return Generator(NetSpec(**json.loads(header[_FORMAT])), state)
+    try:
+        spec = NetSpec(**json.loads(header[_FORMAT]))
+    except (UserError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: its header describes no generator: {error}") from None
+    name = spec.net.rpartition(":")[2]
+    if not net and not is_registered(name):
+        needed = spec.net if ":" in spec.net else f"module:{name}"
+        raise UserError(
+            f"{path}: this generator needs the net {spec.net!r}: if you trust that module, pass "
+            f"--net {needed!r}, or net={needed!r} in Python"
+        )
+    spec = replace(spec, net=net or name)
+    try:
+        return Generator(spec, state)
+    except UserError:
+        raise
+    except Exception as error:  # whatever odd numbers and shapes make a net's builder raise
+        raise UserError(f"{path}: holds no generator of {spec}: {cause(error)}") from error

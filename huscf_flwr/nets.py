@@ -41,6 +41,15 @@ class NetSpec:
     num_classes: int
     width: int
 
+    def __post_init__(self) -> None:
+        """Raises `UserError` unless the net is text and all else are whole numbers from 1 on."""
+        if type(self.net) is not str:
+            raise UserError(f"net={self.net!r}: must be text")
+        for name, value in vars(self).items():
+            if name != "net" and (type(value) is not int or value < 1):
+                key = name.replace("_", "-")
+                raise UserError(f"{key}={value!r}: must be a whole number, at least 1")
+
 
 @dataclass(frozen=True)
 class Blocks:
@@ -73,6 +82,11 @@ def register_net(name: str) -> Callable[[Builder], Builder]:
         return builder
 
     return register
+
+
+def is_registered(name: str) -> bool:
+    """Whether a builder is registered under `name`; nothing is imported to find out."""
+    return name in _REGISTRY
 
 
 def build_blocks(spec: NetSpec) -> Blocks:

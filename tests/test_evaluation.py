@@ -261,13 +261,21 @@ def test_the_command_scores_any_generator(
     found = json.loads(out)
     assert found.keys() == {
         *("image_score", "frechet_distance_classifier", "kernel_distance_classifier"),
-        *("utility", "details"),
+        *("utility", "details", "missing_classes"),
     }
+    assert found["missing_classes"] == []
     assert found["details"]["image_score"]["n_generated"] == 100
     assert "100 generated images" in progress
     assert main(command) == 0
     table = capsys.readouterr().out
     assert "frechet_distance_classifier" in table and "utility: fpr" in table
+
+    rare = images(41)
+    rare.labels[rare.labels == 2] = 0
+    rare.labels[40] = 2
+    command[3] = str(write_npz(tmp_path / "rare.npz", rare))
+    assert main(command) == 0
+    assert "not scored, for no image is held out: class 2" in capsys.readouterr().out
 
     for change, message in (
         ({"--data": "none.npz"}, "none.npz: no such file"),

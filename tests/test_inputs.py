@@ -92,7 +92,7 @@ def test_pixels_survive_the_way_to_floats_and_back() -> None:
     ("settings", "message"),
     [
         (["domains=nope"], 'domain "nope": no folder or .npz file'),
-        (["domains=mnist"], "mnist: not found in the folder"),
+        (["domains=mnist"], "mnist: not found, or not whole, in the folder"),
         (["domains=none.npz"], "none.npz: no such file"),
         (["image-size=18"], "image-size=18: the net cgan needs a multiple of 4"),
         (["cuts=3-1-1-1"], "takes the middle block from the server"),

@@ -1,13 +1,20 @@
-"""Nets, cuts, and the blocks that each side builds."""
+"""Nets, cuts, the blocks that each side builds, and generators in files."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from conftest import CUTS, SHAPES, SPEC
 from torch import nn
 
 from huscf_flwr.cuts import Cut, end_limits, read_cuts
 from huscf_flwr.errors import UserError
-from huscf_flwr.generator import Generator
+from huscf_flwr.generator import Generator, load_generator
 from huscf_flwr.nets import (
     DISC,
     GEN,
@@ -145,3 +152,82 @@ def test_state_names_say_where_a_block_is() -> None:
     state = initial_state(SPEC, 0)
     assert {name.split(".")[0] for name in state} == {GEN, DISC}
     assert {name.split(".")[1] for name in state if name.startswith(GEN)} == set("01234")
+
+
+# Files of generators
+
+
+def write_generator(path: Path, **changes: Any) -> Path:
+    """A sound generator, but for what its header says."""
+    state = initial_state(SPEC, 0)
+    header = {"huscf-generator-1": json.dumps({**asdict(SPEC), **changes})}
+    safetensors.torch.save_file(state, path, metadata=header)
+    return path
+
+
+@pytest.mark.parametrize("net", ["evil:x", "evil:cgan"])
+def test_a_file_imports_nothing(net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    file = write_generator(tmp_path / "g.safetensors", net=net)
+    if net == "evil:cgan":  # its name alone counts, and is known
+        assert load_generator(file).spec == SPEC
+    else:
+        with pytest.raises(UserError, match=r"needs the net 'evil:x': .* --net 'evil:x'"):
+            load_generator(file)
+    with pytest.raises(SystemExit, match="imported"):
+        load_generator(file, net="evil:x")
+
+
+def test_a_file_of_ones_own_net_loads_with_its_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "from huscf_flwr.nets import cgan, register_net\nregister_net('own')(cgan)\n"
+    (tmp_path / "own_net.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    file = write_generator(tmp_path / "g.safetensors", net="own")
+    with pytest.raises(UserError, match=r"needs the net 'own': .* --net 'module:own'"):
+        load_generator(file)
+    assert load_generator(file, net="own_net:own").sample(3)[0].shape == (3, 1, 16, 16)
+    assert "own_net" in sys.modules
+    load_generator(file)  # registered now
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"depth": 3}, "its header describes no generator: .*'depth'"),
+        ({"width": "2"}, "its header describes no generator: width='2': must be a whole number"),
+        ({"channels": 0}, "channels=0: must be a whole number, at least 1"),
+        ({"net": 3}, "net=3: must be text"),
+        ({"width": 3}, r"holds no generator of NetSpec\(net='cgan'.*width=3\): .*size mismatch"),
+        ({"num_classes": 2**80}, "holds no generator of "),
+    ],
+)
+def test_a_generator_that_is_none_is_named(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    file = write_generator(tmp_path / "g.safetensors", **changes)
+    with pytest.raises(UserError, match=f"g.safetensors: .*{message}") as caught:
+        load_generator(file)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("header", ["{", "[1]", "{}"])
+def test_a_broken_header_is_named(header: str, tmp_path: Path) -> None:
+    file = tmp_path / "g.safetensors"
+    safetensors.torch.save_file(
+        initial_state(SPEC, 0), file, metadata={"huscf-generator-1": header}
+    )
+    with pytest.raises(UserError, match=r"g\.safetensors: its header describes no generator"):
+        load_generator(file)
+
+
+def test_a_missing_parameter_is_named(tmp_path: Path) -> None:
+    file = write_generator(tmp_path / "g.safetensors")
+    state = safetensors.torch.load_file(file)
+    del state["gen.0.embedding.weight"]
+    header = {"huscf-generator-1": json.dumps(asdict(SPEC))}
+    safetensors.torch.save_file(state, file, metadata=header)
+    with pytest.raises(UserError, match=r"Missing key.* .gen.0.embedding.weight"):
+        load_generator(file)

@@ -14,9 +14,10 @@ Score a generator that a run left against real images.
   huscf evaluate runs/latest/generator-cluster-0.safetensors --data own.npz
   huscf evaluate runs/latest/generator-cluster-1.safetensors --data letters --json
 
-A fifth of the images is held out, always the same as in a run. Generated images are compared with
-it; a classifier trained on the rest gives the image score and, unless there are weights of
-Inception-v3, the features for the distances. Beside each distance stands what real images get.
+The set's own test images are held out, else a fifth of each class, the same as in a run; a class
+of which none is is named. Generated images are compared with the held-out ones; a classifier
+trained on the rest gives the image score and, unless there are weights of Inception-v3, the
+features for the distances. Beside each distance stands what real images get.
 """
 
 
@@ -31,8 +32,9 @@ def add_command(commands: Any) -> None:
     )
     add = parser.add_argument
     add("file", metavar="GENERATOR", help="generator-cluster-*.safetensors")
+    add("--net", default="", metavar="module:name", help="the generator's net, if your own")
     add("--data", required=True, metavar="FILE", help="what a run takes as a domain")
-    add("--data-root", default=run.data_root, metavar="FOLDER", help="of torchvision's sets")
+    add("--data-root", default=run.data_root, metavar="FOLDER", help="of sets known by name")
     add("--download", action="store_true", help="let torchvision fetch a set")
     add("--n", type=int, default=run.utility_images, help=f"images ({run.utility_images})")
     add("--seed", type=int, default=run.seed, help=f"of all that is random ({run.seed})")
@@ -49,7 +51,7 @@ def add_command(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> None:
     from huscf_flwr.cpu import torch_device
     from huscf_flwr.data.format import ImageFormat
-    from huscf_flwr.data.sources import find_sources
+    from huscf_flwr.data.sources import find_sources, read_domain
     from huscf_flwr.evaluation.evaluator import Evaluator
     from huscf_flwr.evaluation.extractors import inception_extractor
     from huscf_flwr.generator import load_generator
@@ -58,7 +60,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.n < 100 or options.seed < 0:
         raise UserError(f"--n {options.n} --seed {options.seed}: must be at least 100 and 0")
     set_up_logging()
-    generator = load_generator(options.file)
+    generator = load_generator(options.file, options.net)
     spec = generator.spec
     image_format = ImageFormat(spec.image_size, spec.channels, spec.num_classes)
     (source, *more) = find_sources(
@@ -66,14 +68,17 @@ def _run(options: argparse.Namespace) -> None:
     )
     if more:
         raise UserError(f"--data {options.data}: scores are against one domain at a time")
-    evaluator = Evaluator.of_source(source, image_format, options.seed)
+    domain = read_domain(source, image_format)
+    evaluator = Evaluator(domain, spec.num_classes, options.seed)
     weights = options.inception_weights
     inception = inception_extractor(weights, torch_device("auto")) if weights else None
     scores = evaluator.full(generator, options.n, inception)
     if options.json:
-        print(json.dumps(scores.as_dict(), indent=2))
+        found = {**scores.as_dict(), "missing_classes": domain.missing_classes}
+        print(json.dumps(found, indent=2))
         return
     print(f"{options.file} against {options.data}\n")
     print("\n".join(scores.lines()))
-    if evaluator.missing_classes:
-        print(f"\n{evaluator.missing_classes} classes have no held-out image")
+    if domain.missing_classes:
+        missing = ", ".join(map(str, domain.missing_classes))
+        print(f"\nnot scored, for no image is held out: class {missing}")

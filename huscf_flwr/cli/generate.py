@@ -29,6 +29,7 @@ def add_command(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", metavar="FILE", help="generator-cluster-*.safetensors")
+    parser.add_argument("--net", default="", metavar="module:name", help="its net, if your own")
     parser.add_argument("-n", type=int, default=100, help="how many (100)")
     parser.add_argument("--label", type=int, help="one class for all; all in turn without")
     parser.add_argument("--seed", type=int, help="same seed, same images; new ones without")
@@ -43,7 +44,7 @@ def _run(options: argparse.Namespace) -> None:
     path = Path(options.out)
     if path.suffix not in (".png", ".npz"):
         raise UserError(f"--out {path}: must end in .png or .npz")
-    generator = load_generator(options.file)
+    generator = load_generator(options.file, options.net)
     images, labels = generator.sample(options.n, options.label, options.seed)
     try:
         if path.suffix == ".png":

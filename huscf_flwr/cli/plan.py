@@ -64,19 +64,22 @@ def add_command(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from huscf_flwr.nets import net_shapes
+    from huscf_flwr.nets import NetSpec, net_shapes
     from huscf_flwr.planning.devices import fleet_of, read_devices
     from huscf_flwr.planning.plan import alternatives, make_plan
     from huscf_flwr.planning.timeline import draw_timeline
 
-    spec = RunConfig(
+    if options.batch_size < 2 or options.seed < 0:
+        raise UserError(
+            f"--batch-size {options.batch_size} --seed {options.seed}: must be at least 2 and 0"
+        )
+    spec = NetSpec(
         net=options.net,
         image_size=options.image_size,
         channels=options.channels,
         num_classes=options.num_classes,
         width=options.width,
-        batch_size=options.batch_size,
-    ).net_spec
+    )
     fleet = fleet_of(read_devices(options.devices, os.getcwd()), options.clients)
     plan = make_plan(spec, options.batch_size, fleet, search=options.search, seed=options.seed)
     others = alternatives(plan, net_shapes(spec)) if options.compare else {}

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from huscf_flwr.data.format import Arrays, ImageFormat, to_format
-from huscf_flwr.errors import UserError
+from huscf_flwr.errors import UserError, cause
+
+_NAMED = 5  # of things that are wrong, as many as a line can take
 
 
 def read_folder(path: str, image_format: ImageFormat) -> Arrays:
@@ -14,36 +16,62 @@ def read_folder(path: str, image_format: ImageFormat) -> Arrays:
     Parameters
     ----------
     path: the folder. Its sub-folders are the classes: the first by name is label 0. What is in
-        them is image files in any format that PIL reads, of any size. Hidden names are skipped:
-        file managers leave such things behind.
+        them is image files in any format that PIL reads, of any size. Skipped are hidden names and
+        files without the suffix of such a format: file managers leave such things behind.
     image_format: size and channels that every image is brought to as it is read.
 
     Raises
     ------
-    UserError: no class folders, no images, or files that are no readable images.
+    UserError: no class folders, one without images, with folders in it or that cannot be listed,
+        or files that have the suffix of an image and are no readable ones.
     """
-    classes = [entry for entry in _listed(Path(path)) if entry.is_dir()]
-    files = [(file, label) for label, folder in enumerate(classes) for file in _listed(folder)]
-    if not files:
-        lack = "no images in its sub-folders" if classes else "no sub-folders"
-        raise UserError(f"{path}: {lack}; it must have one sub-folder of images for each class")
+    expected = "it must have one sub-folder of images for each class"
+    classes, _ = _listed(Path(path))
+    if not classes:
+        raise UserError(f"{path}: no sub-folders; {expected}")
+    files, empty = [], []
+    for label, folder in enumerate(classes):
+        below, found = _listed(folder)
+        if below:
+            raise UserError(
+                f"{path}: its sub-folder {folder.name} has folders in it, as {below[0].name}; "
+                f"{expected} (of a layout with train and test, name one part: {folder})"
+            )
+        empty += [] if found else [folder.name]
+        files += [(file, label) for file in found]
+    if empty:
+        raise UserError(f"{path}: no images in {_some(empty)}; {expected}")
     images, unreadable = [], []
     for file, _ in files:
         try:
             images.append(to_format(_pixels(file)[None], image_format))
         except Exception as error:  # PIL's decoders raise whatever a broken file leads them to
-            reason = " ".join(str(error).split()) or type(error).__name__
-            reason = reason.replace(f" '{file}'", "")  # it is named already
-            unreadable.append(f"{file}: not a readable image: {reason}")
+            reason = cause(error).replace(f" '{file}'", "")  # it is named already
+            unreadable.append(f"{file.relative_to(path)} ({reason})")
     if unreadable:
-        more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
-        raise UserError(f"{unreadable[0]}{more}; remove or repair what is no image")
+        raise UserError(
+            f"{path}: not readable as images: {_some(unreadable)}; remove or repair them"
+        )
     pixels = np.concatenate([image.permute(0, 2, 3, 1).numpy() for image in images])
     return pixels, np.array([label for _, label in files], dtype=np.int64)
 
 
-def _listed(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Sub-folders and images of a folder, by their suffix, sorted."""
+    from PIL import Image
+
+    suffixes = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    try:
+        shown = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        folders = [entry for entry in shown if entry.is_dir()]
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed: {cause(error)}") from None
+    return folders, [e for e in shown if e not in folders and e.suffix.lower() in suffixes]
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _pixels(file: Path) -> np.ndarray:

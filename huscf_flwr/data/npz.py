@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 
 from huscf_flwr.data.format import Arrays
-from huscf_flwr.errors import UserError
+from huscf_flwr.errors import UserError, cause
 
 _MEDMNIST = [
     f"{part}_{kind}" for part in ("train", "val", "test") for kind in ("images", "labels")
@@ -26,17 +26,22 @@ def read_npz(path: str) -> tuple[Arrays, Arrays | None]:
     UserError: the file cannot be read, or an array is missing or of the wrong kind.
     """
     try:
+        zipfile.ZipFile(path).close()  # numpy would take what is none for a pickle
         with np.load(path, allow_pickle=False) as file:
             names = _MEDMNIST if "train_images" in file else ["images", "labels"]
             missing = set(names) - set(file)
             if missing:
                 raise UserError(f'{path}: lacks the array "{min(missing)}"')
             arrays = [file[name] for name in names]
+        for name, array in zip(names, arrays, strict=True):
+            if not isinstance(array, np.ndarray):  # numpy gives the bytes of what is none
+                raise UserError(f'{path}: "{name}" in it is not an array')
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else "it is empty"
-        raise UserError(f"{path}: not a readable .npz file: {reason}") from None
+    except Exception as error:  # numpy and zipfile raise whatever a damaged file leads them to
+        raise UserError(f"{path}: not a readable .npz file: {cause(error)}") from None
     parts = [_checked(path, *arrays[i : i + 2]) for i in range(0, len(arrays), 2)]
     if len(parts) == 1:
         return parts[0], None

@@ -1,10 +1,12 @@
 """Domains: labelled images of one kind, with a part held out.
 
-A domain is named by a built-in name, by one of torchvision's sets, or by the path of an .npz file
-or a folder. Whatever it is read from, its images are brought to the run's size and channels here.
+A domain is named by a built-in name, by a set in the folder `data-root`, or by the path of an .npz
+file or a folder. Whatever it is read from, its images are brought to the run's size and
+channels here.
 """
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +24,17 @@ from huscf_flwr.data.textures import render_textures
 from huscf_flwr.data.torchvision_sets import TORCHVISION_SETS, read_torchvision_set
 from huscf_flwr.errors import UserError
 
-HELD_OUT = 0.2
-_NOTMNIST = "notmnist"
+_HELD_OUT = 0.2
+_OF_MEDMNIST = "the file of that name and 28 pixels that medmnist.com links to"
+_BY_HAND = {
+    "notmnist": (
+        "notmnist",
+        "the folder in notMNIST_small.tar.gz by Yaroslav Bulatov (yaroslavvb.com), renamed",
+    ),
+    "bloodmnist": ("bloodmnist.npz", _OF_MEDMNIST),
+    "dermamnist": ("dermamnist.npz", _OF_MEDMNIST),
+}
+"""Sets that nothing here downloads: their place in the folder `data-root`, and their origin."""
 
 
 def _digits(size: int) -> Arrays:
@@ -39,7 +50,7 @@ _RENDERERS: dict[str, Callable[[int], Arrays]] = {
     "textures": render_textures,
 }
 BUILT_IN = tuple(_RENDERERS)
-NAMED = (*TORCHVISION_SETS, _NOTMNIST)
+NAMED = (*TORCHVISION_SETS, *_BY_HAND)
 """Sets in the folder `data-root`."""
 
 
@@ -73,6 +84,12 @@ class Domain:
     train: LabelledImages
     test: LabelledImages
 
+    @property
+    def missing_classes(self) -> list[int]:
+        """Labels, in order, of training images of which none is held out to score them."""
+        found: list[int] = np.setdiff1d(self.train.labels, self.test.labels).tolist()
+        return found
+
 
 def split_names(domains: str) -> list[str]:
     """What the run key `domains` lists; raises `UserError` if that is nothing or not distinct."""
@@ -103,46 +120,24 @@ def find_sources(
             return Source(name)
         if name in TORCHVISION_SETS:
             return Source(name, str(root), "torchvision", download)
-        return _files(str(root / name if name == _NOTMNIST else Path(base_dir) / name))
+        if name in _BY_HAND:
+            return _files(str(root / _BY_HAND[name][0]))
+        return _files(str(Path(base_dir) / name))
 
     return tuple(find(name) for name in split_names(domains))
 
 
-def load_domain(source: Source, image_format: ImageFormat) -> Domain:
+@functools.lru_cache(maxsize=8)
+def read_domain(source: Source, image_format: ImageFormat) -> Domain:
     """Read or render a domain and hold out a part of it, the same one every time.
 
-    What has a test part of its own has that held out, anything else a random fifth of each class.
-
-    Raises
-    ------
-    UserError: nothing to read, a malformed file, a label outside the classes, or a class that has
-        training images and none held out, so that it could not be scored.
-    """
-    domain = _load(source, image_format)
-    lacking = np.setdiff1d(domain.train.labels, domain.test.labels)
-    if lacking.size:
-        raise UserError(
-            f"{source.name}: training images but none held out of class "
-            f"{', '.join(map(str, lacking))}; a class needs 2 images, or one in the test part "
-            "where there is one"
-        )
-    return domain
-
-
-def load_own(path: str, image_format: ImageFormat) -> Domain:
-    """The images of a node that has its own, in an .npz file or a folder.
-
-    A part is held out as with a domain, but a class may lack there.
+    What has a test part of its own has that held out, anything else a random fifth of each class:
+    none of a class with one image.
 
     Raises
     ------
     UserError: nothing to read, a malformed file, or a label outside the classes.
     """
-    return _load(_files(path), image_format)
-
-
-@functools.lru_cache(maxsize=8)
-def _load(source: Source, image_format: ImageFormat) -> Domain:
     found, test = _read(source, image_format)
     if not len(found[1]):
         raise UserError(f"{source}: no images in it")
@@ -158,6 +153,34 @@ def _load(source: Source, image_format: ImageFormat) -> Domain:
     )
 
 
+def load_domain(source: Source, image_format: ImageFormat) -> Domain:
+    """As `read_domain`, for training: every class must be one that can be scored.
+
+    Raises
+    ------
+    UserError: as `read_domain`; or a class has training images and none held out.
+    """
+    domain = read_domain(source, image_format)
+    lacking = domain.missing_classes
+    if lacking:
+        raise UserError(
+            f"{source.name}: training images but none held out of class "
+            f"{', '.join(map(str, lacking))}; a class needs 2 images, or one in the test part "
+            "where there is one"
+        )
+    return domain
+
+
+def load_own(path: str, image_format: ImageFormat) -> Domain:
+    """The images of a node that has its own, in an .npz file or a folder.
+
+    Raises
+    ------
+    UserError: as `read_domain`.
+    """
+    return read_domain(_files(path), image_format)
+
+
 def _files(path: str) -> Source:
     name = Path(path).stem if path.endswith(".npz") else Path(path).name
     return Source(name, path, "files")
@@ -169,7 +192,12 @@ def _read(source: Source, image_format: ImageFormat) -> tuple[Arrays, Arrays | N
         return _RENDERERS[source.name](image_format.size), None
     if source.kind == "torchvision":
         return read_torchvision_set(source.name, source.path, source.download)
-    if Path(source.path).is_dir():
+    # os.path says no where a folder above may not be entered; Path raises.
+    if source.name in _BY_HAND and not os.path.exists(source.path):
+        raise UserError(
+            f"{source.name}: nothing at {source.path}; put there {_BY_HAND[source.name][1]}"
+        )
+    if os.path.isdir(source.path):
         return read_folder(source.path, image_format), None
     if source.path.endswith(".npz"):
         return read_npz(source.path)
@@ -188,7 +216,7 @@ def _hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     held_out = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         of_class = order[labels[order] == label]
-        count = max(1, round(len(of_class) * HELD_OUT)) if len(of_class) > 1 else 0
+        count = max(1, round(len(of_class) * _HELD_OUT)) if len(of_class) > 1 else 0
         held_out[of_class[:count]] = True
     return order[~held_out[order]], order[held_out[order]]
 

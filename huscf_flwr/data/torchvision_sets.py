@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from huscf_flwr.data.format import Arrays
-from huscf_flwr.errors import UserError
+from huscf_flwr.errors import UserError, cause
 
 TORCHVISION_SETS = ("mnist", "fashion-mnist", "kmnist", "emnist-letters", "cifar10", "svhn")
 
@@ -33,12 +33,16 @@ def read_torchvision_set(name: str, root: str, download: bool) -> tuple[Arrays, 
                     _read(name, root, train, download)
         return _read(name, root, True, False), _read(name, root, False, False)
     except Exception as error:  # torchvision raises whatever a damaged file leads it to
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = cause(error)
         if download:
             raise UserError(f"{name}: could not be downloaded to {root}: {reason}") from None
+        if "download=True" in reason:  # torchvision's own advice, which is none here
+            reason = "not found, or not whole,"
+        else:
+            reason = f"not readable ({reason})"
         raise UserError(
-            f"{name}: not found in the folder {root} (data-root), or damaged there: {reason}; "
-            "download=true fetches it"
+            f"{name}: {reason} in the folder {root} (data-root); to fetch it, set download=true, "
+            "or give huscf evaluate --download"
         ) from None
 
 

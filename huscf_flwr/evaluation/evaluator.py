@@ -71,11 +71,6 @@ class Evaluator:
         """The evaluator of a domain that is loaded; raises as `load_domain`."""
         return cls(load_domain(source, image_format), image_format.num_classes, seed)
 
-    @property
-    def missing_classes(self) -> int:
-        """Classes of which there is no held-out image, so that utility says nothing about them."""
-        return self._num_classes - len(self.domain.test.labels.unique())
-
     def cheap(self, generator: Generator) -> Scores:
         """Image score, and distances on the classifier's features, of 1000 generated images."""
         images, _ = self._generate(generator, CHEAP_IMAGES)
