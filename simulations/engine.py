@@ -85,7 +85,7 @@ class Engine:
     """One run, in this process."""
 
     def __init__(self, config: RunConfig, base_dir: str) -> None:
-        """Load the data and create the strategy and the clients; nothing is written yet.
+        """Load the data and create the strategy and the clients; the folder comes with `run`.
 
         Raises
         ------
