@@ -8,9 +8,12 @@ import statistics
 import time
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from huscf_flwr.config import RunConfig, read_settings
 from huscf_flwr.data.sources import load_domain
@@ -147,8 +150,28 @@ def perform(runs: Sequence[Run], base_dir: str, folder: Path) -> None:
 
     Raises
     ------
-    UserError: a run cannot begin or go on, as its message says.
+    UserError: another comparison is running in `folder`, or it cannot be written; or a run cannot
+        begin or go on, as its message says.
     """
+    with _locked(folder):
+        _train(runs, base_dir, folder)
+
+
+def _locked(folder: Path) -> AbstractContextManager[object]:
+    """Held against other comparisons: a run that they train would look like an interrupted one."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / ".lock").acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{folder}: another comparison is running there: let it end, or name another folder "
+            "by --out"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error}") from None
+
+
+def _train(runs: Sequence[Run], base_dir: str, folder: Path) -> None:
     due = [run for run in runs if not run.finished]
     log.info("%d runs, %d of them finished before", len(runs), len(runs) - len(due))
     started = time.monotonic()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PROJECT, images, write_npz
+from filelock import FileLock
 
 import strategies
 from huscf_flwr.cli import main
@@ -197,6 +198,15 @@ def test_seeds_may_differ_in_their_domains_and_scores(tmp_path: Path) -> None:
     assert two.values["image_score"] == [4] and "frechet_distance" not in two.values
     write_tables([one, two], tmp_path)
     assert [row["seeds"] for row in table(tmp_path)] == ["2", "1"]
+
+
+def test_two_comparisons_do_not_share_a_folder(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "out").mkdir()
+    with FileLock(here / "out" / ".lock"):
+        assert main(["compare", "a.toml", "--out", "out"]) == 1
+    assert "out: another comparison is running there" in capsys.readouterr().err
 
 
 class HuSCF(strategies.HuSCF):
