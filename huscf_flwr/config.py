@@ -55,6 +55,12 @@ class RunConfig:
     dirichlet_alpha: float = _key(
         0.5, "for partition=dirichlet: the lower, the more unequal", above=0
     )
+    max_client_images: int = _key(
+        0,
+        "images dealt to a client at most, 0 for no limit; those who have some part of the "
+        "others' images in a non-iid partition have that part of it",
+        at_least=0,
+    )
     image_size: int = _key(16, "height and width of the images, in pixels", at_least=8)
     channels: int = _key(1, "1 for grey, 3 for colour", choices=(1, 3))
     num_classes: int = _key(10, "labels are 0 to num-classes - 1", at_least=1)
@@ -93,7 +99,12 @@ class RunConfig:
     min_cohort: int = _key(1, "clients that an iteration waits for", at_least=1)
     max_batch: int = _key(512, "images that one iteration on the server holds", at_least=2)
     straggler_timeout: float = _key(60.0, "seconds to wait for a client's frame", above=0)
-    round_timeout: float = _key(3600.0, "seconds that a round may take", above=0)
+    round_timeout: float = _key(
+        3600.0,
+        "flwr run: seconds that a round may take; huscf train, which does not limit rounds: "
+        "seconds that a client waits for one answer of the server",
+        above=0,
+    )
     start_timeout: float = _key(300.0, "seconds to wait for clients to appear", above=0)
     runner_bind: str = _key("127.0.0.1:0", "host:port the runner listens on; port 0: any free")
     runner_address: str = _key("", "host:port the clients dial; empty: what runner-bind got")
@@ -163,6 +174,7 @@ class RunConfig:
             self.partition,
             self.dirichlet_alpha,
             self.seed,
+            self.max_client_images,
         )
 
     def scores_due(self, round_: int) -> bool:

@@ -1,1 +1,3 @@
-"""Runs on one machine: the in-process engine that needs no Ray, and the benchmark."""
+"""Runs on one machine: the in-process engine that needs no Ray, comparisons of scenarios, and the
+benchmark. Beside them the scenarios as run configs, and what the paper's authors published.
+"""

@@ -6,7 +6,7 @@ tests and GPUs.
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 from flwr.app import Context, RecordDict
 from flwr.common import (
@@ -85,7 +85,7 @@ class Engine:
     """One run, in this process."""
 
     def __init__(self, config: RunConfig, base_dir: str) -> None:
-        """Create the run's folder, the strategy and the clients.
+        """Load the data and create the strategy and the clients; the folder comes with `run`.
 
         Raises
         ------
@@ -113,22 +113,17 @@ class Engine:
             client = InProcessClient(context, self.strategy.local_client, pool)
             self._server.client_manager().register(client)
 
-    def run(self) -> None:
-        """Train all rounds and write the results.
+    def run(self) -> Path:
+        """Train all rounds and write the results; the folder with them.
 
         Raises
         ------
-        UserError: the run cannot go on, for a reason that its message gives.
+        UserError: the folder cannot be written or holds a run already, or the run cannot go on,
+            for a reason that the message gives.
         """
         self._server.fit(self._config.num_server_rounds, self._config.round_timeout)
+        return self.report.folder
 
     def progress(self) -> Progress:
         """Where the running round stands."""
         return self.strategy.progress()
-
-
-def run(config: RunConfig, base_dir: str) -> Any:
-    """Train as `config` says; returns the folder with the results."""
-    engine = Engine(config, base_dir)
-    engine.run()
-    return engine.report.folder

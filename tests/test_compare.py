@@ -1,15 +1,47 @@
 """Comparing runs: scenario files, and the table of their results."""
 
 import csv
+import json
+import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
 from conftest import PROJECT, images, write_npz
+from filelock import FileLock
 
+import strategies
 from huscf_flwr.cli import main
 from huscf_flwr.config import RunConfig, read_settings
+from huscf_flwr.data.sources import split_names
 from huscf_flwr.errors import UserError
-from simulations.compare import Row, plan_runs, write_tables
+from simulations.compare import PUBLISHED, Row, Run, plan_runs, rows_of, write_tables
+
+FOUR = "mnist,fashion-mnist,kmnist,notmnist"
+TWO = "mnist,fashion-mnist"
+PAPER = {
+    "scenario-1": {"domains": "mnist", "partition": "iid"},
+    "scenario-2": {"domains": "mnist", "partition": "non-iid"},
+    "scenario-3": {"domains": TWO, "partition": "iid"},
+    "scenario-4": {"domains": TWO, "partition": "non-iid"},
+    "scenario-5": {"domains": TWO, "partition": "highly-non-iid"},
+    "scenario-6": {"domains": FOUR, "num-clients": 80, "max-client-images": 750},
+    "higher-resolution-natural": {"domains": "cifar10,svhn"},
+    "higher-resolution-medical": {"domains": "bloodmnist,dermamnist", "num-classes": 8},
+}
+"""What each scenario has of its own; the rest is what all have in common."""
+SMALL_GREY = {"num-clients": 100, "max-client-images": 600, "image-size": 28, "channels": 1}
+LARGE_COLOUR = {"num-clients": 40, "max-client-images": 0, "image-size": 32, "channels": 3}
+COMMON = {
+    "partition": "iid",
+    "num-classes": 10,
+    "width": 64,
+    "num-server-rounds": 50,
+    "local-epochs": 5,
+    "batch-size": 64,
+    "devices": "paper",
+    "utility-images": 30_000,
+}
 
 SCENARIOS = sorted(PROJECT.glob("simulations/[hs]*.toml"))
 SMALL = """\
@@ -25,34 +57,59 @@ utility-images = 100
 """
 
 
-@pytest.mark.parametrize("file", SCENARIOS, ids=lambda path: path.stem)
-def test_every_scenario_can_be_run_as_far_as_its_keys_go(file: Path) -> None:
-    config = RunConfig.from_mapping(read_settings(str(file), []))
-    assert config.name == file.stem
+def scenario(name: str) -> RunConfig:
+    return RunConfig.from_mapping(read_settings(str(PROJECT / "simulations" / f"{name}.toml"), []))
+
+
+@pytest.mark.parametrize("name", [path.stem for path in SCENARIOS])
+def test_every_scenario_can_be_run_as_far_as_its_keys_go(name: str) -> None:
+    assert scenario(name).name == name
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_scenario_has_the_papers_settings(name: str) -> None:
+    shape = SMALL_GREY if name.startswith("scenario") else LARGE_COLOUR
+    expected = {**COMMON, **shape, **PAPER[name]}
+    found = scenario(name).as_dict()
+    assert {key: found[key] for key in expected} == expected
 
 
 def test_each_scenario_of_the_paper_has_a_small_twin() -> None:
-    names = {path.stem for path in SCENARIOS}
     for number in range(1, 7):
-        paper, twin = (
-            RunConfig.from_mapping(read_settings(str(PROJECT / f"simulations/{name}.toml"), []))
-            for name in (f"scenario-{number}", f"scenario-{number}-offline")
-        )
-        assert {paper.name, twin.name} <= names and paper.partition == twin.partition
+        paper, twin = scenario(f"scenario-{number}"), scenario(f"scenario-{number}-offline")
+        assert paper.partition == twin.partition
 
 
-def test_a_comparison_is_one_table_and_goes_on_where_it_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_was_published_is_of_domains_that_the_scenarios_have() -> None:
+    published = tomllib.loads(PUBLISHED.read_text())
+    assert published.keys() == {f"scenario-{number}" for number in range(1, 7)}
+    for name, domains in published.items():
+        assert list(domains) == split_names(scenario(name).domains)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_steps: None) -> Path:
+    """The current folder, with two domains and the scenario a.toml."""
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("one", "two")):
         write_npz(tmp_path / f"{name}.npz", images(20, seed=seed))
     (tmp_path / "a.toml").write_text(SMALL.format(name="a"))
-    command = ["compare", "a.toml", "--strategy", "huscf,fedgan", "--seeds", "2", "--out", "out"]
+    return tmp_path
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "comparison.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_comparison_is_one_table_and_goes_on_where_it_stopped(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["compare", "a.toml", "--strategy", "huscf, fedgan", "--seeds", "2", "--out", "out"]
     assert main(command) == 0
-    table = (tmp_path / "out" / "comparison.md").read_text()
-    assert table in capsys.readouterr().out
-    rows = list(csv.DictReader((tmp_path / "out" / "comparison.csv").open()))
+    text = (here / "out" / "comparison.md").read_text()
+    assert text in capsys.readouterr().out
+    rows = table(here / "out")
     assert [(row["scenario"], row["strategy"], row["domain"], row["seeds"]) for row in rows] == [
         ("a", "huscf", "one", "2"),
         ("a", "huscf", "two", "2"),
@@ -60,29 +117,117 @@ def test_a_comparison_is_one_table_and_goes_on_where_it_stopped(
         ("a", "fedgan", "two", "2"),
     ]
     assert all(0 <= float(row["accuracy_mean"]) <= 1 for row in rows)
-    runs = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
-    assert runs == [f"a-{name}-seed-{seed}" for name in ("fedgan", "huscf") for seed in (0, 1)]
-    before = (tmp_path / "out" / runs[0] / "summary.json").stat().st_mtime_ns
-    assert main(command) == 0  # nothing is trained again
-    assert (tmp_path / "out" / runs[0] / "summary.json").stat().st_mtime_ns == before
+    runs = [f"a-{name}-seed-{seed}" for name in ("fedgan", "huscf") for seed in (0, 1)]
+    assert sorted(path.name for path in (here / "out").iterdir() if path.is_dir()) == runs
+
+    # One run is interrupted: it alone is trained again, and what it had left is kept.
+    summaries = [here / "out" / run / "summary.json" for run in runs]
+    summaries[0].unlink()
+    before = [path.stat().st_mtime_ns for path in summaries[1:]]
+    assert main(command) == 0
+    assert [path.stat().st_mtime_ns for path in summaries[1:]] == before
+    assert summaries[0].exists()
+    aside = here / "out" / f"{runs[0]}.interrupted-1"
+    assert (aside / "config.toml").exists() and not (aside / "summary.json").exists()
+    assert [row["seeds"] for row in table(here / "out")] == ["2"] * 4
+
+
+def test_keys_are_set_for_every_scenario_and_a_finished_run_must_have_had_them(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["compare", "--out", "out", "a.toml", "batch-size=5"]
+    assert main([*command, "width=3"]) == 0
+    kept = tomllib.loads((here / "out" / "a-huscf-seed-0" / "config.toml").read_text())
+    assert (kept["batch-size"], kept["width"]) == (5, 3)
+    capsys.readouterr()
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert "a-huscf-seed-0 holds a run with width=3 (now 2): set these keys" in error
+    shutil.move(here / "out", here / "moved")
+    command[command.index("out")] = "moved"
+    assert main([*command, "width=3"]) == 0  # the same run elsewhere
+    assert main(["compare", "width=3"]) == 1
+    assert "width=3: no TOML file of a scenario is named" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_leaves_a_table_of_those_before(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "b.toml").write_text(SMALL.format(name="b") + "clusters = 3\n")
+    assert main(["compare", "a.toml", "b.toml", "--out", "out"]) == 1
+    assert "clusters=3: more than the 2 clients" in capsys.readouterr().err
+    assert [row["scenario"] for row in table(here / "out")] == ["a", "a"]
 
 
 def test_the_table_has_mean_spread_and_what_was_published(tmp_path: Path) -> None:
     rows = [
-        Row("scenario-1", "huscf", "mnist", {"accuracy": [0.9, 0.92]}, {"accuracy": 0.9787}),
-        Row("mine", "huscf", "rings", {"accuracy": [0.5, 0.7]}, {}),
+        Row(
+            "scenario-1",
+            "huscf",
+            "mnist",
+            {"accuracy": [0.9, 0.92], "fpr": [0.00241, 0.00243]},
+            {"accuracy": 0.9787, "fpr": 0.0024},
+        ),
+        Row("mine", "huscf", "rings", {"accuracy": [0.5], "kernel_distance": [228.94]}, {}),
     ]
     text = write_tables(rows, tmp_path)
-    assert "| scenario-1 | huscf | mnist | 0.910 ± 0.014 (0.979) |" in text
-    assert "| mine | huscf | rings | 0.600 ± 0.141 |" in text
-    first, second = csv.DictReader((tmp_path / "comparison.csv").open())
+    assert "| 0.9100 ± 0.0141 (0.9787) | 0.002420 ± 1.41e-05 (0.0024) |  |" in text
+    assert "| mine | huscf | rings | 0.5000 |  | 228.9 |" in text
+    first, second = table(tmp_path)
     assert (first["accuracy_published"], second["accuracy_published"]) == ("0.9787", "")
+    assert (first["kernel_distance_mean"], second["kernel_distance_mean"]) == ("", "228.94")
 
 
-def test_two_scenarios_of_one_name_are_refused(tmp_path: Path) -> None:
-    files = []
-    for name in ("a", "b"):
-        files.append(str(tmp_path / f"{name}.toml"))
-        Path(files[-1]).write_text('name = "same"')
-    with pytest.raises(UserError, match=r'b\.toml: another scenario is named "same"'):
-        plan_runs(files, [], 1, tmp_path)
+def test_seeds_may_differ_in_their_domains_and_scores(tmp_path: Path) -> None:
+    found = [
+        {"one": {"image_score": 1.0}},
+        {"one": {"image_score": 3.0, "frechet_distance": 5.0}, "two": {"image_score": 4.0}},
+    ]
+    runs = []
+    utility = dict.fromkeys(("accuracy", "precision", "recall", "f1", "fpr"), 0.5)
+    for seed, scores in enumerate(found):
+        runs.append(Run("a", RunConfig(output_dir=str(tmp_path / str(seed)))))
+        domains = {name: {**values, "utility": utility} for name, values in scores.items()}
+        runs[-1].folder.mkdir()
+        (runs[-1].folder / "summary.json").write_text(
+            json.dumps({"domains": domains, "adjusted_rand_index": 1.0})
+        )
+    one, two = rows_of(runs)
+    assert (one.values["image_score"], one.values["frechet_distance"]) == ([1, 3], [5])
+    assert two.values["image_score"] == [4] and "frechet_distance" not in two.values
+    write_tables([one, two], tmp_path)
+    assert [row["seeds"] for row in table(tmp_path)] == ["2", "1"]
+
+
+def test_two_comparisons_do_not_share_a_folder(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "out").mkdir()
+    with FileLock(here / "out" / ".lock"):
+        assert main(["compare", "a.toml", "--out", "out"]) == 1
+    assert "out: another comparison is running there" in capsys.readouterr().err
+
+
+class HuSCF(strategies.HuSCF):
+    """One of the same name."""
+
+
+@pytest.mark.parametrize(
+    ("texts", "names", "message"),
+    [
+        (['name = "s"', 'name = "s"'], [], r'1\.toml: another scenario is named "s"'),
+        ([""], ["huscf", "test_compare:HuSCF"], "would both be in .*0-huscf-seed-0: leave one"),
+        ([""], ["huscf", "none:Such"], 'strategy="none:Such" cannot be imported'),
+        (["", 'domains = "gone.npz"'], [], "gone.npz: no such file"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_the_first_run(
+    texts: list[str], names: list[str], message: str, tmp_path: Path
+) -> None:
+    files = [tmp_path / f"{number}.toml" for number in range(len(texts))]
+    for file, text in zip(files, texts, strict=True):
+        file.write_text(text)
+    with pytest.raises(UserError, match=message):
+        plan_runs(
+            map(str, files), [], strategies=names, seeds=1, folder=tmp_path, base_dir=str(tmp_path)
+        )

@@ -27,17 +27,17 @@ GREY = ImageFormat(16, 1, 10)
 
 
 def settings(*sources: Source, partition: str = "iid", seed: int = 0) -> DataSettings:
-    return DataSettings(sources, GREY, partition, 0.5, seed)
+    return DataSettings(sources, GREY, partition, 0.5, seed, 0)
 
 
 BALANCED = np.repeat(np.arange(10), 600)
 
 
 def dealt(
-    partition: str, clients: int, seed: int = 0, labels: np.ndarray = BALANCED
+    partition: str, clients: int, seed: int = 0, labels: np.ndarray = BALANCED, most: int = 0
 ) -> np.ndarray:
     """Label counts (clients, classes); checks that no image is dealt twice."""
-    found = parts(labels, clients, partition, 0.5, np.random.default_rng(seed))
+    found = parts(labels, clients, partition, 0.5, np.random.default_rng(seed), most)
     everything = np.concatenate(found)
     assert len(found) == clients
     assert len(np.unique(everything)) == len(everything)
@@ -89,6 +89,32 @@ def test_every_class_is_somewhere_and_sizes_have_their_ratio(partition: str, cli
         np.testing.assert_allclose(sizes / sizes[0], expected, atol=0.02)
 
 
+@pytest.mark.parametrize(
+    ("partition", "sizes"),
+    [
+        ("iid", {600: 50}),
+        ("non-iid", {600: 35, 400: 15}),
+        ("highly-non-iid", {600: 25, 200: 15, 100: 10}),
+    ],
+)
+def test_a_limit_gives_the_papers_sizes(partition: str, sizes: dict[int, int]) -> None:
+    """Two domains for 100 clients: an equal share of a domain is twice what a client gets."""
+    counts = dealt(partition, 50, labels=np.repeat(np.arange(10), 6000), most=600)
+    found = counts.sum(axis=1)
+    assert found.max() <= 600
+    assert Counter(min(sizes, key=lambda size: abs(size - n)) for n in found.tolist()) == sizes
+    assert all(min(abs(size - n) for size in sizes) <= 5 for n in found)
+
+
+def test_a_limit_leaves_out_images_of_any_class() -> None:
+    free, limited = (dealt("dirichlet", 10, most=most) for most in (0, 300))
+    sizes = free.sum(axis=1)
+    np.testing.assert_array_equal(limited.sum(axis=1), np.minimum(sizes, 300))
+    cut = free[sizes > 600]  # at most half of each is kept
+    kept = limited[sizes > 600]
+    assert len(cut) and (cut[cut > 100] > kept[cut > 100]).all() and (kept[cut > 100] > 0).all()
+
+
 def test_few_classes_leave_each_client_one() -> None:
     for seed in range(20):
         counts = dealt("highly-non-iid", 3, seed, labels=np.arange(90) % 3)
@@ -98,7 +124,7 @@ def test_few_classes_leave_each_client_one() -> None:
 
 def test_shares_keep_a_domains_own_proportions() -> None:
     sizes = np.array([1000, 100, 10, 500])
-    shares = skewed_shares(sizes, 5, SKEWS["non-iid"], np.random.default_rng(3))
+    shares = skewed_shares(sizes, 5, SKEWS["non-iid"], np.random.default_rng(3), 1610)
     assert shares.sum(axis=0).max() <= 1 + 1e-12
     for client in shares:
         np.testing.assert_allclose(client[client > 0], client.max())

@@ -20,7 +20,7 @@ from huscf_flwr.records import ClientInfo
 from huscf_flwr.split.channel import LocalChannel, SessionError
 from huscf_flwr.split.frames import Exchange, Frame, FrameError, FrameKey
 from huscf_flwr.split.grpc import GrpcChannel, RunnerServer
-from simulations.engine import run
+from simulations.engine import Engine
 from strategies.planner import CutPlanner
 
 FAST, SLOW = (1e12, 1e9), (1e5, 1e9)
@@ -69,7 +69,7 @@ def client(number: int, speeds: tuple[float, float] | None = None, **device: Any
 
 def test_a_run_takes_its_cuts_from_the_plan_for_a_file(folder: Path) -> None:
     """The server is slow: fast devices hold all they can; those that are slower still, least."""
-    made = run(config(devices="fleet.toml"), str(folder))
+    made = Engine(config(devices="fleet.toml"), str(folder)).run()
     with (made / "clusters.csv").open() as file:
         cuts = sorted(row["cut"] for row in csv.DictReader(file))
     assert cuts == [str(LEAST)] * 2 + [str(MOST)] * 2
@@ -81,7 +81,7 @@ def test_clients_in_this_process_measure_themselves(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", logger="huscf_flwr"):
-        made = run(config(devices="measured"), str(folder))
+        made = Engine(config(devices="measured"), str(folder)).run()
     latency = json.loads((made / "summary.json").read_text())["latency"]
     assert 0 < latency["predicted_s"] < 10 * latency["measured_s"]
     assert any("planned cuts for measured devices" in line for line in caplog.messages)

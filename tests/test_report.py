@@ -23,7 +23,7 @@ from huscf_flwr.evaluation.scores import CHEAP_SCORES
 from huscf_flwr.report.files import read_run
 from huscf_flwr.report.page import write_page
 from huscf_flwr.reporting import RunReport, by_class
-from simulations.engine import run
+from simulations.engine import Engine
 
 HOSTILE = '"><script>alert(1)</script>&<img src=http://x.y/z.png>'
 SECTIONS = ("scores", "training", "samples", "clusters", "plan", "data", "costs", "config")
@@ -60,7 +60,7 @@ def write_domains(folder: Path) -> str:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run; tests copy it before they change it."""
     base = write_domains(tmp_path_factory.mktemp("base"))
-    return Path(run(tiny(output_dir="out", tensorboard=TENSORBOARD), base))
+    return Engine(tiny(output_dir="out", tensorboard=TENSORBOARD), base).run()
 
 
 @pytest.fixture

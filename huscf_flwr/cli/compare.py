@@ -13,11 +13,18 @@ Run scenarios with several strategies and seeds, in this process, and write one 
 
   huscf compare simulations/scenario-3-offline.toml simulations/scenario-6-offline.toml
   huscf compare simulations/scenario-4-offline.toml --strategy huscf,fedgan --seeds 3
+  huscf compare simulations/scenario-3.toml download=true device=cuda
+
+A key=value sets that key in every scenario, in place of what its file says; `huscf train --help`
+lists the keys.
 
 The table has mean and standard deviation over the seeds, and the figures that the paper's authors
 published beside them where there are any. It is printed, and written to comparison.csv and
-comparison.md in a new folder below runs/, beside a folder for each run. --out names that folder:
-runs that it has already are not trained again, so that an interrupted comparison goes on.
+comparison.md after every run, in a new folder below runs/, beside a folder for each run.
+
+--out names that folder: runs that it has already are not trained again, so that an interrupted
+comparison goes on. A run that was interrupted itself begins anew; what it left is kept as
+<run>.interrupted-1.
 """
 
 
@@ -29,9 +36,16 @@ def add_command(commands: Any) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="TOML file with run keys")
     parser.add_argument(
-        "--strategy", default="", help="strategies, comma separated; the file's own without"
+        "inputs",
+        nargs="+",
+        metavar="FILE|key=value",
+        help="TOML file with run keys, or a key for all of them",
+    )
+    parser.add_argument(
+        "--strategy",
+        default="",
+        help="strategies, comma separated (huscf, fedgan, module:Class); the file's own without",
     )
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds for each (1)")
     parser.add_argument("--out", metavar="FOLDER", help="where to; runs/<time>-comparison without")
@@ -45,10 +59,21 @@ def _run(options: argparse.Namespace) -> None:
     if options.seeds < 1:
         raise UserError(f"--seeds {options.seeds}: must be at least 1")
     set_up_logging()
+    pairs = [text for text in options.inputs if "=" in text and not Path(text).is_file()]
+    files = [text for text in options.inputs if text not in pairs]
+    if not files:
+        raise UserError(f"{' '.join(pairs)}: no TOML file of a scenario is named beside")
     here = Path(os.getcwd())
     folder = here / (options.out or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-comparison")
-    strategies = [name for name in options.strategy.split(",") if name]
-    runs = plan_runs(options.files, strategies, options.seeds, folder)
-    perform(runs, str(here))
+    strategies = [name.strip() for name in options.strategy.split(",") if name.strip()]
+    runs = plan_runs(
+        files,
+        pairs,
+        strategies=strategies,
+        seeds=options.seeds,
+        folder=folder,
+        base_dir=str(here),
+    )
+    perform(runs, str(here), folder)
     print(write_tables(rows_of(runs), folder), end="")
     print(f"\nin {folder}/comparison.csv and .md")

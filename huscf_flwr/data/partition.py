@@ -52,6 +52,7 @@ class DataSettings:
     partition: one of `PARTITIONS`.
     alpha: concentration of the Dirichlet distribution.
     seed: of the partition of every domain.
+    max_images: images dealt to a client at most; 0: no limit.
     """
 
     sources: tuple[Source, ...]
@@ -59,6 +60,7 @@ class DataSettings:
     partition: str
     alpha: float
     seed: int
+    max_images: int
 
 
 def client_data(
@@ -96,7 +98,12 @@ def label_counts(settings: DataSettings, clients: int) -> np.ndarray:
 
 
 def parts(
-    labels: np.ndarray, clients: int, partition: str, alpha: float, rng: np.random.Generator
+    labels: np.ndarray,
+    clients: int,
+    partition: str,
+    alpha: float,
+    rng: np.random.Generator,
+    max_images: int = 0,
 ) -> list[np.ndarray]:
     """Positions of each client's images; none is in two parts.
 
@@ -106,6 +113,9 @@ def parts(
       distribution (Hsu et al., arXiv 1909.06335), until each client has 10 images, or half an
       equal share where that is less.
 
+    With `max_images`, what a part has beyond it is left out at random. Skewed shares are reduced
+    from it, so that sizes keep their ratios.
+
     Parameters
     ----------
     labels: integers (n,).
@@ -113,27 +123,30 @@ def parts(
     partition: one of `PARTITIONS`.
     alpha: concentration of the Dirichlet distribution, above 0: the lower, the more unequal.
     rng: source of everything random.
+    max_images: images in a part at most; 0: no limit.
 
     Raises
     ------
     UserError: no draw gave each client so many images.
     """
+    most = max_images or len(labels)
     if partition == "iid":
-        return np.array_split(rng.permutation(len(labels)), clients)
+        return [part[:most] for part in np.array_split(rng.permutation(len(labels)), clients)]
     _, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     if partition == DIRICHLET:
         counts = _dirichlet_counts(sizes, clients, alpha, rng)
     else:
-        counts = _counts(skewed_shares(sizes, clients, SKEWS[partition], rng), sizes)
+        counts = _counts(skewed_shares(sizes, clients, SKEWS[partition], rng, most), sizes)
     dealt = [
         np.split(rng.permutation(np.flatnonzero(inverse == c)), np.cumsum(counts[:, c]))[:-1]
         for c in range(len(sizes))
     ]
-    return [np.concatenate(own) for own in zip(*dealt, strict=True)]
+    found = [np.concatenate(own) for own in zip(*dealt, strict=True)]
+    return [rng.permutation(part)[:most] if len(part) > most else part for part in found]
 
 
 def skewed_shares(
-    sizes: np.ndarray, clients: int, skew: LabelSkew, rng: np.random.Generator
+    sizes: np.ndarray, clients: int, skew: LabelSkew, rng: np.random.Generator, most: int
 ) -> np.ndarray:
     """Which share of each class every client gets if labels are missing and sizes differ.
 
@@ -143,9 +156,9 @@ def skewed_shares(
     most have, with one of these; it stays out only if there are fewer places than classes. Inside
     a client, the classes that it has are in proportion to their size in the domain.
 
-    "The others" get as much as with equal parts, n / clients images, or if some class does not
-    suffice for that, all clients get less in the same ratio. The rest of the images is not dealt:
-    as in the paper, where less data is part of the setting.
+    "The others" get as much as with equal parts, n / clients images, and `most` at most; or if
+    some class does not suffice for that, all clients get less in the same ratio. The rest of the
+    images is not dealt: as in the paper, where less data is part of the setting.
 
     Parameters
     ----------
@@ -153,6 +166,7 @@ def skewed_shares(
     clients: how many.
     skew: what to draw.
     rng: source of everything random.
+    most: images that a client gets at most.
 
     Returns
     -------
@@ -167,7 +181,7 @@ def skewed_shares(
     has = _labels_held(len(sizes), clients, skew, rng)
     # With base images for a client of weight 1, this times base is its share of each class.
     unit = has * (weights / (has @ sizes))[:, None]
-    base = min(sizes.sum() / clients, 1 / unit.sum(axis=0).max())
+    base = min(most, sizes.sum() / clients, 1 / unit.sum(axis=0).max())
     return np.asarray(base * unit)
 
 
@@ -218,7 +232,7 @@ def _deal(settings: DataSettings, number: int, clients: int) -> list[np.ndarray]
     sharing = len(range(number, clients, len(settings.sources)))
     rng = np.random.default_rng((settings.seed, number))
     labels = domain.train.labels.numpy()
-    return parts(labels, sharing, settings.partition, settings.alpha, rng)
+    return parts(labels, sharing, settings.partition, settings.alpha, rng, settings.max_images)
 
 
 def check_size(data: LabelledImages, owner: str) -> None:
