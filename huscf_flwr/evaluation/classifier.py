@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from huscf_flwr.batches import LabelledImages, to_unit
+from huscf_flwr.files import replacing
 
 FEATURES = 64
 """Size of the penultimate layer."""
@@ -123,11 +124,10 @@ def real_classifier(train: LabelledImages, num_classes: int, seed: int) -> Class
     classifier = train_classifier(
         to_unit(train.images), train.labels, num_classes, steps=_STEPS_ON_REAL, seed=seed
     )
-    temporary = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        safetensors.torch.save_file(classifier.state_dict(), temporary)
-        temporary.replace(path)
+        with replacing(path) as aside:
+            safetensors.torch.save_file(classifier.state_dict(), aside)
     except (OSError, safetensors.SafetensorError):
         pass
     return classifier
