@@ -8,6 +8,7 @@ import safetensors
 import safetensors.torch
 
 from huscf_flwr.errors import UserError
+from huscf_flwr.files import replacing
 from huscf_flwr.nets import State
 
 _KEPT = 2
@@ -40,9 +41,8 @@ class Checkpoint:
         tensors = {name: value.clone() for name, value in tensors.items()}
         facts = {"round": self.round, "assignment": self.assignment}
         path = folder / f"round-{self.round:03d}.safetensors"
-        temporary = path.with_suffix(".tmp")
-        safetensors.torch.save_file(tensors, temporary, metadata={"facts": json.dumps(facts)})
-        temporary.replace(path)
+        with replacing(path) as aside:
+            safetensors.torch.save_file(tensors, aside, metadata={"facts": json.dumps(facts)})
         for old in _files(folder)[:-_KEPT]:
             old.unlink()
 

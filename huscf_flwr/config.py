@@ -120,7 +120,8 @@ class RunConfig:
     inception_weights: str = _key(
         "",
         "path of pytorch-fid's Inception-v3 weights for the last Fréchet distance, or download; "
-        "empty: it is that of the domain classifier's features",
+        "empty: it is that of the domain classifier's features. For simulation: a node with data "
+        "of its own always scores on its classifier's features",
     )
     tensorboard: bool = _key(False, "write TensorBoard's files to the run's folder, too")
 
@@ -211,7 +212,7 @@ def read_settings(path: str | None, pairs: Iterable[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values.update(tomllib.loads(Path(path).read_text()))
+            values.update(tomllib.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read as TOML: {error}") from None
     for pair in pairs:

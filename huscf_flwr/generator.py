@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from huscf_flwr.errors import UserError, cause
+from huscf_flwr.files import replacing
 from huscf_flwr.nets import GEN, NetSpec, PartialGAN, State, is_registered, net_shapes
 
 _FORMAT = "huscf-generator-1"
@@ -86,9 +87,8 @@ class Generator(nn.Module):
         """Write parameters and everything needed to rebuild the net."""
         state = {f"{GEN}.{name}": v.contiguous() for name, v in self.gen.state_dict().items()}
         header = {_FORMAT: json.dumps(asdict(self.spec))}  # one key: their order is random
-        temporary = path.with_suffix(".tmp")
-        safetensors.torch.save_file(state, temporary, metadata=header)
-        temporary.replace(path)
+        with replacing(path) as aside:
+            safetensors.torch.save_file(state, aside, metadata=header)
 
 
 def load_generator(path: str | Path, net: str = "") -> Generator:

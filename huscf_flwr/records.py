@@ -1,13 +1,14 @@
 """What a strategy reports about a round, for logs, files and scores."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from flwr.common import Scalar
 
 from huscf_flwr.cuts import Cut
-from huscf_flwr.evaluation.scores import CHEAP_SCORES
+from huscf_flwr.evaluation.scores import CHEAP_SCORES, REAL, Scores
 from huscf_flwr.nets import State
 
 
@@ -82,12 +83,22 @@ class ClientScores:
         ValueError, TypeError: a score is not a finite number, or one that all give is missing.
         """
         numbers = {name: float(value) for name, value in values.items()}
-        missing = {*CHEAP_SCORES, f"{CHEAP_SCORES[1]}_real"} - numbers.keys()
+        missing = {*CHEAP_SCORES, CHEAP_SCORES[1] + REAL} - numbers.keys()
         if missing:
             raise ValueError(f"no {min(missing)}")
         if images < 1 or not all(math.isfinite(value) for value in numbers.values()):
             raise ValueError(f"of {images} images: {numbers}")
         return cls(client, images, int(numbers.pop("missing_classes", 0)), numbers)
+
+    @staticmethod
+    def mean(scores: Sequence["ClientScores"]) -> dict[str, float]:
+        """The mean of each score that all of these clients have, weighted by held-out images."""
+        names = [name for name in scores[0].values if all(name in s.values for s in scores)]
+        images = [s.images for s in scores]
+        return {
+            name: float(np.average([s.values[name] for s in scores], weights=images))
+            for name in names
+        }
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,8 @@ class RoundRecord:
     clients: those whose results count, by number.
     failures: why the others' do not, by number.
     models: the whole net of each cluster.
+    scores: of clusters' generators against true domains, by domain and cluster, in simulation.
+    client_scores: what clients with data of their own found of their cluster's, by cluster.
     """
 
     round: int
@@ -110,6 +123,8 @@ class RoundRecord:
     clients: list[ClientRound]
     failures: Mapping[int, str]
     models: Mapping[int, State]
+    scores: Mapping[tuple[str, int], Scores] = field(default_factory=dict)
+    client_scores: Mapping[int, Sequence[ClientScores]] = field(default_factory=dict)
 
     def by_domain_and_cluster(self) -> dict[tuple[str, int], list[ClientRound]]:
         """Clients grouped by true domain and cluster, sorted."""
@@ -127,3 +142,20 @@ class RoundRecord:
             )
             for domain in sorted({d for d, _ in groups if d})
         }
+
+    def main_scores(self) -> dict[str, Scores]:
+        """The scores of each true domain's main cluster, where it has some."""
+        main = self.main_clusters()
+        return {d: self.scores[d, c] for d, c in main.items() if (d, c) in self.scores}
+
+    def score_values(self, domain: str, cluster: int) -> dict[str, float]:
+        """Scores, and what real images get, by name; empty where there are none.
+
+        With an empty `domain`, means over the cluster's clients that have data of their own.
+        """
+        if (domain, cluster) in self.scores:
+            found = self.scores[domain, cluster]
+            return {**found.values(), **found.on_real()}
+        if domain or cluster not in self.client_scores:
+            return {}
+        return ClientScores.mean(self.client_scores[cluster])

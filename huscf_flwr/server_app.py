@@ -10,7 +10,8 @@ from flwr.server import ServerApp, ServerAppComponents, ServerConfig
 from huscf_flwr.caller import calling_folder
 from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
-from huscf_flwr.reporting import RunReport, set_up_logging
+from huscf_flwr.logs import set_up_logging
+from huscf_flwr.report.writer import RunReport
 from strategies import load_strategy
 from strategies.server import GANServer
 

@@ -3,8 +3,8 @@
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,9 +31,12 @@ from huscf_flwr.clients import GANClient, to_arrays
 from huscf_flwr.config import RunConfig
 from huscf_flwr.cuts import Cut
 from huscf_flwr.errors import UserError
+from huscf_flwr.evaluation.scorer import Scorer
+from huscf_flwr.evaluation.scores import Scores
+from huscf_flwr.generator import Generator
 from huscf_flwr.nets import State, initial_state, net_shapes, select_blocks
 from huscf_flwr.records import ClientInfo, ClientRound, ClientScores, Progress, RoundRecord
-from huscf_flwr.reporting import RunReport
+from huscf_flwr.report.writer import RunReport
 from strategies.answers import checked_state, returned_scores, scoring_instructions
 from strategies.roster import Roster
 
@@ -98,7 +101,7 @@ class GANStrategy(Strategy):
 
         Raises
         ------
-        UserError: the net cannot be built as configured.
+        UserError: the net cannot be built as configured, or Inception's weights cannot be had.
         """
         self.config = config
         self.report = report
@@ -109,6 +112,7 @@ class GANStrategy(Strategy):
         self.rounds_before = 0
         if config.resume:
             self.restore(newest_checkpoint(Path(base_dir) / config.resume))
+        self.scorer = Scorer(config, base_dir)
         self.roster = Roster(config, self.question, self.choose_cuts)
         self._round_started = 0.0
         self._iterations = 0
@@ -186,8 +190,24 @@ class GANStrategy(Strategy):
         """Release what the strategy holds open."""
 
     def finish(self) -> None:
-        """Write the results of the run; call it once, after the last round."""
-        self.report.finish(self.summary())
+        """Save the last round's generators, score them in full, and write the run's results.
+
+        Call it once, after the last round.
+
+        Raises
+        ------
+        UserError: there was no round.
+        """
+        if self._record is None:
+            raise UserError("no round was finished: there is nothing to report")
+        self.report.generators(self._record)  # first: scoring may take long, and fail
+        scores = self._scores(self._record, self.scorer.full)
+        self.report.finish(replace(self._record, scores=scores), self.summary())
+
+    def record_round(self, server_round: int) -> None:
+        """Report a round; call it when its evaluation is over, so that it has all its scores."""
+        if record := self._finished(server_round):
+            self.report.record(record)
 
     # Flower's lifecycle
 
@@ -298,16 +318,24 @@ class GANStrategy(Strategy):
     def evaluate(
         self, server_round: int, parameters: Parameters
     ) -> tuple[float, dict[str, Scalar]] | None:
-        """Record the round that was aggregated last, with its scores."""
-        record = self._record
-        if record is None or record.round != server_round + self.rounds_before:
+        """Save a checkpoint and, where scores are due, score what the server knows to score.
+
+        Returns
+        -------
+        The mean loss of the clients' generators, and the scores of each domain's main cluster as
+        `<name>-<domain>`; None if the round was not finished.
+        """
+        record = self._finished(server_round)
+        if record is None:
             return None
-        scores = self.report.record(record)
         self.report.checkpoint(self.checkpoint(record.round))
+        if self.config.scores_due(record.round):
+            record = replace(record, scores=self._scores(record, self.scorer.cheap))
+            self._record = record
         loss = float(np.mean([client.generator_loss for client in record.clients]))
         return loss, {
             f"{name}-{domain}": value
-            for domain, found in scores.items()
+            for domain, found in record.main_scores().items()
             for name, value in found.values().items()
         }
 
@@ -339,9 +367,13 @@ class GANStrategy(Strategy):
         results: list[tuple[ClientProxy, EvaluateRes]],
         failures: list[tuple[ClientProxy, EvaluateRes] | BaseException],
     ) -> tuple[float | None, dict[str, Scalar]]:
-        """Report each cluster's mean scores on its members' own held-out images, by their number.
+        """Keep what clients found of their cluster's generator on their own held-out images.
 
         A client without good scores is named and left out.
+
+        Returns
+        -------
+        No loss, and each cluster's mean scores as `<name>-cluster-<cluster>`.
         """
         server_round += self.rounds_before
         by_number = {self.roster.number_of(proxy): result for proxy, result in results}
@@ -357,14 +389,33 @@ class GANStrategy(Strategy):
         found: dict[int, list[ClientScores]] = {}
         for score in scores:
             found.setdefault(self.assignment[score.client], []).append(score)
-        means = self.report.client_scores(server_round, found)
+        if self._record is not None:
+            self._record = replace(self._record, client_scores=dict(sorted(found.items())))
         return None, {
             f"{name}-cluster-{cluster}": value
-            for cluster, mean in means.items()
-            for name, value in mean.items()
+            for cluster, of_cluster in found.items()
+            for name, value in ClientScores.mean(of_cluster).items()
         }
 
     # Helpers
+
+    def _finished(self, server_round: int) -> RoundRecord | None:
+        """The record of this round, unless it was not finished."""
+        record = self._record
+        due = server_round + self.rounds_before
+        return record if record is not None and record.round == due else None
+
+    def _scores(
+        self, record: RoundRecord, score: Callable[[Generator, str], Scores]
+    ) -> dict[tuple[str, int], Scores]:
+        """Scores of each cluster's generator against the true domains of its clients."""
+        return {
+            (domain, cluster): score(
+                Generator(self.config.net_spec, record.models[cluster]), domain
+            )
+            for domain, cluster in record.by_domain_and_cluster()
+            if domain
+        }
 
     def _checked(self, info: ClientInfo, arrays: list[np.ndarray]) -> State:
         expected = select_blocks(next(iter(self.models.values())), self.client_blocks(info))

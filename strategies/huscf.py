@@ -23,7 +23,7 @@ from huscf_flwr.errors import UserError
 from huscf_flwr.nets import DISC, GEN, PartialGAN, State
 from huscf_flwr.planning.measure import server_flops_per_s
 from huscf_flwr.records import ClientInfo, Progress
-from huscf_flwr.reporting import RunReport
+from huscf_flwr.report.writer import RunReport
 from huscf_flwr.split.channel import LocalChannel
 from huscf_flwr.split.frames import Exchange, frame_bytes
 from huscf_flwr.split.grpc import MAX_FRAME_BYTES, RunnerServer
@@ -216,7 +216,7 @@ class HuSCF(GANStrategy):
         planned = self.planner.plan
         cuts = self.planner.choose(clients)
         if self.planner.plan is not planned and self.planner.plan is not None:
-            self.report.plan(self.planner.plan)
+            self.report.plan(self.planner.plan, self.planner.devices)
         largest = max(max(self._frame_bytes(cut)) for cut in set(cuts.values()))
         if largest > MAX_FRAME_BYTES:
             raise UserError(
@@ -307,6 +307,7 @@ class HuSCF(GANStrategy):
             },
             "latency": {
                 "predicted_s": plan and plan.predict(pace.clients if pace else plan.cohort),
+                "predicted_for": plan and self.planner.devices,
                 "measured_s": pace and pace.seconds,
             },
         }

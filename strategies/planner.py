@@ -83,8 +83,8 @@ class CutPlanner:
         measured = f"{pace.clients:.1f} clients: {pace.seconds:.3f} s measured"
         if self.plan is None:
             return f"an iteration of {measured}"
-        on = "" if self._measured else f" for the devices of {self._source}"
-        return f"an iteration of {measured}, {self.plan.predict(pace.clients):.3f} s predicted{on}"
+        predicted = f"{self.plan.predict(pace.clients):.3f} s predicted"
+        return f"an iteration of {measured}, {predicted} for {self.devices}"
 
     def _make(self, profiles: list[Profile]) -> Plan:
         config = self._config
@@ -109,6 +109,11 @@ class CutPlanner:
             log.info("  %s", line)
         log.info("predicted: %.3f s for an iteration of %d clients", plan.latency_s, cohort)
         return plan
+
+    @property
+    def devices(self) -> str:
+        """What the plan is for, in words."""
+        return "measured devices" if self._measured else f"the devices of {self._source}"
 
     @property
     def _source(self) -> str:

@@ -3,7 +3,9 @@
 import logging
 import threading
 
+from flwr.common import Scalar
 from flwr.server import History, Server, SimpleClientManager
+from flwr.server.server import EvaluateResultsAndFailures
 
 from strategies.base import GANStrategy
 
@@ -33,6 +35,14 @@ class GANServer(Server):
             done.set()
             heart.join()
             self._strategy.close()
+
+    def evaluate_round(
+        self, server_round: int, timeout: float | None
+    ) -> tuple[float | None, dict[str, Scalar], EvaluateResultsAndFailures] | None:
+        """Ask clients for scores, if any are due of them; then the round is complete."""
+        found = super().evaluate_round(server_round, timeout)
+        self._strategy.record_round(server_round)
+        return found
 
     def _beat(self, done: threading.Event) -> None:
         while not done.wait(_HEARTBEAT_SECONDS):

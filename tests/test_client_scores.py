@@ -15,7 +15,7 @@ from flwr.common import EvaluateIns, EvaluateRes
 from huscf_flwr.clients import GANClient, SplitGANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.nets import NetSpec, initial_state
-from huscf_flwr.reporting import RunReport
+from huscf_flwr.report.writer import RunReport
 from simulations.engine import InProcessClient
 from strategies import HuSCF
 from strategies.server import GANServer
@@ -92,6 +92,12 @@ def test_clients_score_on_their_own_images_and_only_numbers_leave(
         mean = sum(a.num_examples * float(a.metrics[name]) for a in last) / 12
         assert found[name] == pytest.approx(mean)
     assert found["frechet_distance_classifier_real"] >= 0
+    assert found["details"] == {
+        "n_generated": 100,
+        "n_real": 12,
+        "extractor": "classifiers of the clients' own training images",
+        "seed": 0,
+    }
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
     assert [(row["round"], row["domain"], row["cluster"]) for row in rows] == [
         ("1", "", "0"),
@@ -103,6 +109,24 @@ def test_clients_score_on_their_own_images_and_only_numbers_leave(
     assert float(rows[1]["kernel_distance_classifier"]) == pytest.approx(
         found["kernel_distance_classifier"], rel=1e-4
     )
+
+
+def test_a_page_has_the_scores_of_its_last_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the clients score round 2, the page shows what they found in round 1."""
+    pages: list[str] = []
+
+    class Looking(SplitGANClient):
+        def evaluate(self, parameters: Any, config: Any) -> Any:
+            page = tmp_path / "runs" / "latest" / "report.html"
+            pages.append(page.read_text() if page.exists() else "")
+            return super().evaluate(parameters, config)
+
+    monkeypatch.setattr("strategies.huscf.SplitGANClient", Looking)
+    run_on_own_data(tmp_path, (20, 20))
+    assert pages[:2] == ["", ""]
+    assert all("image score (higher is better)" in page for page in pages[2:])
 
 
 class _Odd(SplitGANClient):

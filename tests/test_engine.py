@@ -322,7 +322,7 @@ def test_own_steps_replace_the_strategys(folder: Path) -> None:
             numbers = [update.info.number for update in updates]
             return dict.fromkeys(numbers, 1 / len(numbers)), {}
 
-    from huscf_flwr.reporting import RunReport
+    from huscf_flwr.report.writer import RunReport
     from simulations.engine import InProcessClient
     from strategies.server import GANServer
 
@@ -347,6 +347,9 @@ def test_own_steps_replace_the_strategys(folder: Path) -> None:
         *[("0", "0.333333")] * 3,
         *[(str(k), "1") for k in range(3)],
     ]
+    domains = json.loads((report.folder / "summary.json").read_text())["domains"]
+    assert domains["one"]["cluster"] == 0 and domains["two"].keys() < domains["one"].keys()
+    assert 0 <= domains["one"]["other_clusters"]["2"]["utility"]["accuracy"] <= 1
 
 
 def test_a_clients_message_has_its_own_blocks_only(folder: Path) -> None:

@@ -24,10 +24,10 @@ from huscf_flwr.evaluation.evaluator import Evaluator
 from huscf_flwr.evaluation.extractors import Extractor, inception_extractor
 from huscf_flwr.evaluation.image_score import image_score
 from huscf_flwr.evaluation.recovery import cluster_recovery
+from huscf_flwr.evaluation.scorer import Scorer
 from huscf_flwr.evaluation.utility import classification_metrics
 from huscf_flwr.generator import Generator
 from huscf_flwr.nets import NetSpec, initial_state
-from huscf_flwr.reporting import RunReport
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 SPEC = NetSpec(image_size=16, channels=1, num_classes=3, width=2)
@@ -244,7 +244,7 @@ def test_inceptions_weights_come_from_a_file(
 
     monkeypatch.setattr(inception, "load_state_dict_from_url", fail)
     with pytest.raises(UserError, match=r"the download failed .*no route to host"):
-        RunReport(RunConfig(inception_weights="download"), str(tmp_path))
+        Scorer(RunConfig(inception_weights="download"), str(tmp_path))
 
 
 # The command

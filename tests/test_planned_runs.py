@@ -75,6 +75,7 @@ def test_a_run_takes_its_cuts_from_the_plan_for_a_file(folder: Path) -> None:
     assert cuts == [str(LEAST)] * 2 + [str(MOST)] * 2
     latency = json.loads((made / "summary.json").read_text())["latency"]
     assert latency["predicted_s"] > 1 > latency["measured_s"] > 0  # such devices would be slow
+    assert latency["predicted_for"] == "the devices of fleet.toml"
 
 
 def test_clients_in_this_process_measure_themselves(
@@ -84,6 +85,7 @@ def test_clients_in_this_process_measure_themselves(
         made = Engine(config(devices="measured"), str(folder)).run()
     latency = json.loads((made / "summary.json").read_text())["latency"]
     assert 0 < latency["predicted_s"] < 10 * latency["measured_s"]
+    assert latency["predicted_for"] == "measured devices"
     assert any("planned cuts for measured devices" in line for line in caplog.messages)
     (line,) = [line for line in caplog.messages if "s measured, " in line]
     assert "s predicted" in line

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,16 @@ from PIL import Image
 from huscf_flwr.cli import main
 from huscf_flwr.config import RunConfig
 from huscf_flwr.data.partition import client_data
+from huscf_flwr.evaluation.scorer import Scorer
 from huscf_flwr.evaluation.scores import CHEAP_SCORES
+from huscf_flwr.files import replacing
 from huscf_flwr.report.files import read_run
+from huscf_flwr.report.grids import by_class
 from huscf_flwr.report.page import write_page
-from huscf_flwr.reporting import RunReport, by_class
+from huscf_flwr.report.writer import RunReport
 from simulations.engine import Engine
 
-HOSTILE = '"><script>alert(1)</script>&<img src=http://x.y/z.png>'
+HOSTILE = '"><script>alert(1)</script>&<img src=http://x.y/z.png>\n\u2028'
 SECTIONS = ("scores", "training", "samples", "clusters", "plan", "data", "costs", "config")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 TENSORBOARD = importlib.util.find_spec("tensorboard") is not None
@@ -75,8 +79,9 @@ def sources(page: str) -> list[str]:
 def test_a_run_leaves_a_page_that_needs_nothing_else(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     pictures = sources(page)
-    # Curves, training, clusters, weights, timeline, data; two pairs; grids of 3 and of 2 rounds.
-    assert len(pictures) == page.count("<img") == 6 + 4 + 5
+    # Curves, training, clusters, weights now and then, timeline, data; two pairs; grids of 3 and
+    # of 2 rounds.
+    assert len(pictures) == page.count("<img") == 7 + 4 + 5
     assert all(re.match(r"data:image/(png|svg\+xml);base64,", source) for source in pictures)
     assert "<script" not in page and not re.search(r"https?://", page)
     for section in SECTIONS:
@@ -84,7 +89,10 @@ def test_a_run_leaves_a_page_that_needs_nothing_else(finished: Path) -> None:
     assert page.count('alt="') == len(pictures) and 'alt=""' not in page
     for shown in ("image score", "utility: accuracy", "judge gradient", "peak memory", "device-1"):
         assert shown in page
-    assert not list(finished.glob("*.tmp"))
+    assert "predicted for the devices of paper" in page
+    assert "frechet distance classifier (lower is better)" in page
+    assert "frechet distance classifier: seed" in page and "seed (lower is better)" not in page
+    assert not list(finished.rglob(".*"))
 
 
 def test_the_command_makes_the_same_page_from_the_folder_alone(
@@ -155,10 +163,10 @@ def test_a_run_that_is_going_on_has_a_page_too(copied: Path) -> None:
         (copied / name).unlink()
     shutil.rmtree(copied / "samples")
     with (copied / "metrics.csv").open("a") as file:
-        file.write("4,one,0,,,,1.0,1.0,1.0\n")  # and its clients were not written yet
+        file.write("4,one,0,,,,,,1.0,1.0,1.0\n")  # and its clients were not written yet
     page = write_page(copied).read_text()
     assert "it is going on, or ended early" in page and "The cuts were listed" in page
-    assert len(sources(page)) == 5
+    assert len(sources(page)) == 6
 
 
 def rewrite(path: Path, **columns: dict[str, str]) -> None:
@@ -183,11 +191,29 @@ def blank(path: Path, *columns: str) -> None:
 def test_runs_without_domains_scores_or_cuts_have_a_page(copied: Path) -> None:
     """Own data, whole nets: no labels, no real images, no plan."""
     (copied / "plan.json").unlink()
+    (copied / "summary.json").unlink()
     blank(copied / "metrics.csv", "domain", *CHEAP_SCORES)
     blank(copied / "clusters.csv", "domain", "labels", "cut")
     page = write_page(copied).read_text()
     assert "The clients hold their nets whole" in page and "Generated and real" not in page
     assert "No round has scores" in page and "of classes only they know" in page
+
+
+def test_a_plan_without_times_is_shown_without_them(copied: Path) -> None:
+    plan = json.loads((copied / "plan.json").read_text())
+    del plan["times_s"], plan["devices"]
+    (copied / "plan.json").write_text(json.dumps(plan))
+    page = write_page(copied).read_text()
+    assert "device-1" in page and '<th scope="row">predicted</th>' in page
+
+
+def test_all_clusters_that_share_a_domain_are_shown_with_their_scores(copied: Path) -> None:
+    summary = json.loads((copied / "summary.json").read_text())
+    summary["domains"]["one"]["other_clusters"] = {"7": {"image_score": 1.2345}}
+    (copied / "summary.json").write_text(json.dumps(summary))
+    assert list(read_run(copied).last_scores()) == ["one", "one, cluster 7", "tw$o"]
+    page = write_page(copied).read_text()
+    assert '<th scope="col">one, cluster 7</th>' in page and "<td>1.234</td>" in page
 
 
 def test_the_page_of_a_hundred_clients_and_many_clusters(copied: Path) -> None:
@@ -210,6 +236,33 @@ def test_clusters_csv_counts_the_labels_that_clients_were_dealt(finished: Path) 
         _, part = client_data(dealt, client=member.client, clients=3)
         assert list(member.labels) == torch.bincount(part.labels, minlength=3).tolist()
         assert sum(member.labels) == member.size
+
+
+def test_metrics_csv_has_each_score_beside_that_of_real_images(finished: Path) -> None:
+    run = read_run(finished)
+    assert run.scores == sorted(CHEAP_SCORES)
+    for row in run.metrics:
+        on_real = {name for name in row.values if name.endswith("_real")}
+        assert on_real == {f"{name}_real" for name in CHEAP_SCORES if name in row.values}
+    assert run.metrics[-1].values.keys() > set(CHEAP_SCORES)
+
+
+def test_a_config_is_read_back_whatever_text_is_in_it(tmp_path: Path) -> None:
+    config = tiny(name='🎈 "\\é\x7f\x01\n\u2028', output_dir="out")
+    report = RunReport(config, str(tmp_path))
+    report.start()
+    text = (report.folder / "config.toml").read_bytes().decode()
+    assert RunConfig.from_mapping(tomllib.loads(text)) == config
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with replacing(path) as aside:
+        aside.write_text("old")
+    with pytest.raises(KeyError), replacing(path) as aside:
+        aside.write_text("half")
+        raise KeyError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
 def test_bytes_per_exchange_add_up(finished: Path) -> None:
@@ -249,6 +302,18 @@ def test_a_page_that_cannot_be_made_does_not_end_the_run(
     assert line.startswith("report.html is not written: ") and "finished no round" in line
 
 
+def test_generators_are_saved_before_they_are_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Scorer, "full", fail)
+    with pytest.raises(OSError):
+        Engine(tiny(num_server_rounds=1, output_dir="out"), write_domains(tmp_path)).run()
+    assert (tmp_path / "out" / "generator-cluster-0.safetensors").exists()
+
+
 @pytest.mark.skipif(not TENSORBOARD, reason="tensorboard is not installed")
 def test_tensorboard_has_every_number_and_every_grid(finished: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -260,6 +325,8 @@ def test_tensorboard_has_every_number_and_every_grid(finished: Path) -> None:
     assert [event.step for event in found.Scalars("seconds")] == [1, 2, 3]
     assert [event.step for event in found.Scalars("image_score/one")] == [2, 3]
     assert len(found.Images("cluster 0")) == 3
+    (last,) = found.Scalars("final utility: accuracy/one")
+    assert last.step == 3 and 0 <= last.value <= 1
 
 
 def test_missing_tensorboard_is_named_before_anything_is_written(
@@ -277,9 +344,10 @@ def test_missing_tensorboard_is_named_before_anything_is_written(
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_every_picture_is_drawn_by_a_browser(copied: Path, tmp_path: Path) -> None:
-    """The page with a script added that counts the pictures that have a size."""
+    """And nothing else: the page with a script added that counts the pictures that have a size."""
     page = (copied / "report.html").read_text()
-    page = re.sub(r"<meta http-equiv.*?>", "", page, flags=re.DOTALL)
+    assert "default-src 'none'; img-src" in page
+    page = page.replace("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline';")
     script = (
         "<script>addEventListener('load', () => { document.title = 'drawn: ' + "
         "[...document.images].filter(image => image.naturalWidth > 0).length })</script>"
@@ -290,8 +358,10 @@ def test_every_picture_is_drawn_by_a_browser(copied: Path, tmp_path: Path) -> No
         *(str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
         *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
         *(f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000", "--dump-dom"),
+        "--enable-logging=stderr",
     ]
     done = subprocess.run(
         [*command, probe.as_uri()], capture_output=True, text=True, timeout=120, check=True
     )
     assert f"<title>drawn: {len(sources(page))}</title>" in done.stdout
+    assert "CONSOLE" not in done.stderr  # where refused sources and errors of scripts are named

@@ -55,7 +55,7 @@ def _run(options: argparse.Namespace) -> None:
     from huscf_flwr.evaluation.evaluator import Evaluator
     from huscf_flwr.evaluation.extractors import inception_extractor
     from huscf_flwr.generator import load_generator
-    from huscf_flwr.reporting import set_up_logging
+    from huscf_flwr.logs import set_up_logging
 
     if options.n < 100 or options.seed < 0:
         raise UserError(f"--n {options.n} --seed {options.seed}: must be at least 100 and 0")

@@ -39,7 +39,7 @@ def add_command(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from huscf_flwr.generator import load_generator
-    from huscf_flwr.reporting import save_images
+    from huscf_flwr.report.grids import save_images
 
     path = Path(options.out)
     if path.suffix not in (".png", ".npz"):

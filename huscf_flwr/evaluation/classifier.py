@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from huscf_flwr.batches import LabelledImages, to_unit
+from huscf_flwr.files import replacing
 
 _WIDTH = 32
 _FEATURES = 128  # of the penultimate layer
@@ -127,11 +128,10 @@ def real_classifier(train: LabelledImages, num_classes: int, seed: int) -> Class
     except (OSError, safetensors.SafetensorError, RuntimeError):
         pass
     classifier = train_classifier(to_unit(train.images), train.labels, num_classes, seed)
-    temporary = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        safetensors.torch.save_file(classifier.state_dict(), temporary)
-        temporary.replace(path)
+        with replacing(path) as aside:
+            safetensors.torch.save_file(classifier.state_dict(), aside)
     except (OSError, safetensors.SafetensorError):
         pass
     return classifier

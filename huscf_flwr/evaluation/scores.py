@@ -6,6 +6,8 @@ from typing import Any
 
 CHEAP_SCORES = ("image_score", "frechet_distance_classifier", "kernel_distance_classifier")
 """Names of what is computed during training, in the order of `Scores.values`."""
+REAL = "_real"
+"""Added to the name of a score, it names what real images get, see `Score.real`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,7 @@ class Scores:
 
     def on_real(self) -> dict[str, float]:
         """What real images get, as `<name>_real`, without utility."""
-        return {f"{score.name}_real": score.real for score in self._all}
+        return {score.name + REAL: score.real for score in self._all}
 
     def as_dict(self) -> dict[str, Any]:
         """Values by name; `utility`, where it was due; and `details` on each value by its name."""

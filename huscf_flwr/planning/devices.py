@@ -187,10 +187,10 @@ def read_devices(source: str, base_dir: str = ".") -> Devices:
     UserError: no such file, or something in it is missing, unknown or out of range.
     """
     if source == PAPER:
-        text = resources.files("huscf_flwr.planning").joinpath("paper.toml").read_text()
+        text = resources.files("huscf_flwr.planning").joinpath("paper.toml").read_text("utf-8")
     else:
         try:
-            text = (Path(base_dir) / source).read_text()
+            text = (Path(base_dir) / source).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise UserError(

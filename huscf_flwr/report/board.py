@@ -1,11 +1,11 @@
-"""TensorBoard's files of a run: every number of metrics.csv, and the sample grids."""
+"""TensorBoard's files of a run: the numbers of metrics.csv, the sample grids, the last scores."""
 
 from pathlib import Path
 
 import numpy as np
 
 from huscf_flwr.errors import UserError
-from huscf_flwr.report.files import read_run
+from huscf_flwr.report.files import flat, read_run
 
 
 def require_tensorboard() -> None:
@@ -50,5 +50,9 @@ class Board:
         self._writer.flush()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Add the scores of summary.json, utility among them, and end."""
+        run = read_run(self._folder)
+        for of, scores in run.last_scores().items():
+            for name, value in flat(scores):
+                self._writer.add_scalar(f"final {name}/{of}", value, run.rounds[-1])
         self._writer.close()

@@ -6,7 +6,8 @@ Every picture is a data URI, so that the page needs no other file.
 import base64
 import io
 import itertools
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,21 +15,21 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import CenteredNorm, ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from huscf_flwr.evaluation.scores import REAL
 from huscf_flwr.report.files import Measured, Member, RunFiles
-
-TRAINING = ("generator_loss", "discriminator_loss", "seconds")
-"""The columns of metrics.csv that are not scores."""
 
 # Paul Tol's schemes "bright" and "vibrant", which colour-blind readers can tell apart too.
 _CLUSTERS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
 _DOMAINS = ("#0077bb", "#ee7733", "#009988", "#cc3311", "#33bbee", "#ee3377")
 _MOST_NAMED = 40  # clients whose numbers fit on an axis
 _MOST_CLASSES = 20  # classes that a legend has room for
+_LEAST_SPAN = 0.1  # of a heat map's colours: less is no difference worth seeing
 _WIDTH = 10.0  # inches
 _PANELS = 3  # in a row
 _STYLE: dict[Any, Any] = {
@@ -82,7 +83,9 @@ def curves(run: RunFiles, columns: Sequence[str]) -> Picture:
         shown = dict(itertools.islice(lines.items(), 1)) if column == "seconds" else lines
         for (name, rows), colour in zip(shown.items(), itertools.cycle(_DOMAINS), strict=False):
             x, y = _points(rows, column)
-            axes.plot(x, y, marker="o", color="0.3" if shown is not lines else colour, label=name)
+            colour = colour if shown is lines else "0.3"
+            axes.plot(x, y, marker="o", color=colour, label=name)
+            axes.plot(*_points(rows, column + REAL), linestyle="--", color=colour, alpha=0.6)
         axes.set_title(title(column))
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(_whole_numbers())
@@ -96,38 +99,29 @@ def curves(run: RunFiles, columns: Sequence[str]) -> Picture:
 
 def clusters(run: RunFiles) -> Picture:
     """Which cluster each client is in, round after round."""
-    newest = {member.client: member for member in run.members}
-    members = sorted(newest.values(), key=lambda member: (member.domain, member.client))
-    rows = {member.client: row for row, member in enumerate(members)}
     colours = _colours({member.cluster for member in run.members})
     places = {cluster: place for place, cluster in enumerate(colours)}
-    first, last = run.rounds[0], run.rounds[-1]
-    cells = np.full((len(members), last - first + 1), np.nan)
-    for member in run.members:
-        cells[rows[member.client], member.round - first] = places[member.cluster]
-    figure = Figure(figsize=(_WIDTH, min(9.0, 1.4 + 0.26 * len(members))))
-    axes = figure.add_subplot()
-    axes.imshow(
-        cells,
+    figure, _ = _over_rounds(
+        run,
+        lambda member: places[member.cluster],
         cmap=ListedColormap(list(colours.values())),
-        vmin=-0.5,
-        vmax=len(colours) - 0.5,
-        aspect="auto",
-        interpolation="nearest",
-        extent=(first - 0.5, last + 0.5, len(members) - 0.5, -0.5),
+        norm=Normalize(-0.5, len(colours) - 0.5),
     )
-    axes.grid(visible=False)
-    axes.set_xlabel("round")
-    axes.set_xlim(first - 0.5, last + 0.5)
-    axes.xaxis.set_major_locator(_whole_numbers())
-    _name_clients(axes, members, "y")
     _cluster_legend(figure, colours)
-    domains = len({member.domain for member in members} - {""})
-    order = f", sorted by {domains} true domains" if domains else ""
-    return _svg(
-        figure,
-        f"Heat map of the clusters of {len(members)} clients{order}, rounds {first} to {last}",
-    )
+    return _svg(figure, f"Heat map of the cluster {_of_clients(run)}")
+
+
+def weights_over_rounds(run: RunFiles) -> Picture:
+    """Each client's weight in its cluster, compared with an equal share, round after round."""
+    sizes = Counter((member.round, member.cluster) for member in run.members)
+
+    def share(member: Member) -> float:
+        return member.weight * sizes[member.round, member.cluster]
+
+    span = max(_LEAST_SPAN, *(abs(share(member) - 1) for member in run.members))
+    figure, drawn = _over_rounds(run, share, cmap="PuOr", norm=CenteredNorm(1, span))
+    figure.colorbar(drawn, label="times an equal share", pad=0.02)
+    return _svg(figure, f"Heat map of the weight in its cluster {_of_clients(run)}")
 
 
 def weights(run: RunFiles) -> Picture:
@@ -192,9 +186,45 @@ def data(run: RunFiles) -> Picture:
 def title(column: str) -> str:
     """A column's or key's name for readers, with the better direction where its name tells."""
     name = column.replace("_", " ")
-    if "distance" in column:
+    if column.endswith(("distance", "distance_classifier")):
         return f"{name} (lower is better)"
     return f"{name} (higher is better)" if column.endswith("score") else name
+
+
+def _over_rounds(
+    run: RunFiles, value: Callable[[Member], float], **style: Any
+) -> tuple[Figure, AxesImage]:
+    """A heat map: a row for each client, by domain; a column for each round."""
+    newest = {member.client: member for member in run.members}
+    members = sorted(newest.values(), key=lambda member: (member.domain, member.client))
+    rows = {member.client: row for row, member in enumerate(members)}
+    first, last = run.rounds[0], run.rounds[-1]
+    cells = np.full((len(members), last - first + 1), np.nan)
+    for member in run.members:
+        cells[rows[member.client], member.round - first] = value(member)
+    figure = Figure(figsize=(_WIDTH, min(9.0, 1.4 + 0.26 * len(members))))
+    axes = figure.add_subplot()
+    drawn = axes.imshow(
+        cells,
+        aspect="auto",
+        interpolation="nearest",
+        extent=(first - 0.5, last + 0.5, len(members) - 0.5, -0.5),
+        **style,
+    )
+    axes.grid(visible=False)
+    axes.set_xlabel("round")
+    axes.set_xlim(first - 0.5, last + 0.5)
+    axes.xaxis.set_major_locator(_whole_numbers())
+    _name_clients(axes, members, "y")
+    return figure, drawn
+
+
+def _of_clients(run: RunFiles) -> str:
+    """Whose rows `_over_rounds` draws, in words."""
+    clients = {member.client for member in run.members}
+    domains = len({member.domain for member in run.members} - {""})
+    order = f", sorted by {domains} true domains" if domains else ""
+    return f"of {len(clients)} clients{order}, rounds {run.rounds[0]} to {run.rounds[-1]}"
 
 
 def _points(rows: Sequence[Measured], column: str) -> tuple[list[int], list[float]]:

@@ -1,20 +1,32 @@
-"""The files of a run's folder, read back."""
+"""The files of a run's folder: the columns of its tables, and all that is in it read back."""
 
 import csv
+import io
 import json
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from huscf_flwr.errors import UserError
+from huscf_flwr.evaluation.scores import CHEAP_SCORES, REAL
 
 T = TypeVar("T")
 
-_PLACE = ("round", "domain", "cluster")
+TRAINING = ("generator_loss", "discriminator_loss", "seconds")
+"""The columns of metrics.csv that are not scores."""
+
+PLACE = ("round", "domain", "cluster")
+"""The columns of metrics.csv that say what a line is of."""
+METRICS = (*PLACE, *CHEAP_SCORES, *(name + REAL for name in CHEAP_SCORES), *TRAINING)
+"""The columns of metrics.csv."""
+OTHERS = "other_clusters"
+"""In summary.json, of a domain: the scores of clusters that have fewer of its clients."""
+DETAILS = "details"
+"""In summary.json, beside scores: how they were computed."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,10 @@ class Member:
     size: int
     cut: str
     labels: tuple[int, ...]
+
+
+CLUSTERS = tuple(field.name for field in fields(Member))
+"""The columns of clusters.csv."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,32 @@ class RunFiles:
         last = self.rounds[-1]
         members = [member for member in self.members if member.round == last]
         return sorted(members, key=lambda member: (member.domain, member.client))
+
+    def last_scores(self) -> dict[str, dict[str, Any]]:
+        """The scores of summary.json by domain, and by cluster where clients have own data.
+
+        A domain that several clusters share has its main cluster's scores under its name, and
+        each other's under `<domain>, cluster <number>`.
+        """
+        return {of: _without(scores, DETAILS) for of, scores in self._last_scores()}
+
+    def details(self) -> dict[str, dict[str, Any]]:
+        """How `last_scores` were computed."""
+        return {of: scores.get(DETAILS, {}) for of, scores in self._last_scores()}
+
+    def _last_scores(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for domain, scores in self.summary.get("domains", {}).items():
+            yield domain, _without(scores, OTHERS)
+            for cluster, other in scores.get(OTHERS, {}).items():
+                yield f"{domain}, cluster {cluster}", {"cluster": int(cluster), **other}
+        for cluster, scores in self.summary.get("clusters_scores", {}).items():
+            yield f"cluster {cluster}", scores
+
+    @property
+    def scores(self) -> list[str]:
+        """The columns of metrics.csv that are scores and have values."""
+        known = {name for row in self.metrics for name in row.values} - {*TRAINING}
+        return sorted(name for name in known if not name.endswith(REAL))
 
     def curves(self) -> dict[str, list[Measured]]:
         """Lines of metrics.csv by domain, round after round; by cluster where no domain is known.
@@ -135,7 +177,7 @@ def read_run(folder: Path) -> RunFiles:
 
 def _read(path: Path, parse: Callable[[str], T]) -> T:
     try:
-        return parse(path.read_text())
+        return parse(path.read_bytes().decode())
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
         raise UserError(f"{path}: not as a run writes it: {reason}") from None
@@ -152,11 +194,11 @@ def _read_json(path: Path) -> Mapping[str, Any]:
 
 
 def _rows(text: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(text.splitlines()))
+    return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 def _measured(row: dict[str, str]) -> Measured:
-    values = {name: float(text) for name, text in row.items() if text and name not in _PLACE}
+    values = {name: float(text) for name, text in row.items() if text and name not in PLACE}
     if "seconds" not in values:
         raise KeyError("seconds")
     return Measured(int(row["round"]), row["domain"], int(row["cluster"]), values)
@@ -174,3 +216,16 @@ def _member(row: dict[str, str]) -> Member:
         row["cut"],
         tuple(int(count) for count in row.get("labels", "").split()),
     )
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings, by their names joined with `: `."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}: ")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != name}

@@ -8,9 +8,11 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from huscf_flwr.config import RunConfig
+from huscf_flwr.evaluation.scores import REAL
+from huscf_flwr.files import replacing
 from huscf_flwr.report import figures
 from huscf_flwr.report.figures import Picture
-from huscf_flwr.report.files import RunFiles, read_run
+from huscf_flwr.report.files import TRAINING, RunFiles, flat, read_run
 from huscf_flwr.report.template import TEMPLATE
 
 _STRIP = 6  # rounds of which a cluster's grids are shown
@@ -26,7 +28,6 @@ _SECTIONS = {
 }
 
 _Rows = list[list[Any]]
-_DETAILS = "details"  # of each score: sizes, extractor, floor
 
 
 def write_page(folder: Path) -> Path:
@@ -46,17 +47,14 @@ def write_page(folder: Path) -> Path:
         content = _content(run)
     page = environment.from_string(TEMPLATE).render(content)
     path = folder / "report.html"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(page.lstrip(), encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as aside:
+        aside.write_text(page.lstrip(), encoding="utf-8")
     return path
 
 
 def _content(run: RunFiles) -> dict[str, Any]:
     """What the template shows, by the template's names."""
-    columns = sorted({name for row in run.metrics for name in row.values})
-    scores = [name for name in columns if name not in figures.TRAINING]
-    scored = _scored(run.summary)
+    scored = run.last_scores()
     defaults = RunConfig().as_dict()
     config = [[key, value, defaults.get(key)] for key, value in run.config.items()]
     timeline = run.folder / "timeline.png"
@@ -66,16 +64,19 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "sections": _SECTIONS,
         "headline": _headline(run),
         "scores_head": ["", *scored],
-        "scores": _score_rows(_without(scored, _DETAILS)),
-        "details": _score_rows({of: scores.get(_DETAILS, {}) for of, scores in scored.items()}),
-        "score_curves": figures.curves(run, scores) if scores else None,
-        "training": figures.curves(run, figures.TRAINING),
+        "scores": _score_rows(scored),
+        "details": _score_rows(run.details()),
+        "score_curves": figures.curves(run, run.scores) if run.scores else None,
+        "on_real": any(name.endswith(REAL) for row in run.metrics for name in row.values),
+        "training": figures.curves(run, TRAINING),
         "pairs": list(_pairs(run)),
         "strips": dict(_strips(run)),
         "last": run.rounds[-1],
         "clusters": figures.clusters(run),
         "weights": figures.weights(run),
+        "weights_over_rounds": figures.weights_over_rounds(run),
         "plan_search": run.plan.get("search"),
+        "plan_devices": run.plan.get("devices"),
         "plan_head": [
             *("devices", "clients", "G head", "G tail", "D head", "D tail"),
             *("computing", "link", "server"),
@@ -121,32 +122,11 @@ def _headline(run: RunFiles) -> dict[str, Any]:
     }
 
 
-def _scored(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Scores by domain, or by cluster where its clients found them on data of their own."""
-    by_cluster = summary.get("clusters_scores", {})
-    own = {f"cluster {cluster}": scores for cluster, scores in by_cluster.items()}
-    return summary.get("domains") or own
-
-
-def _without(scored: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, dict[str, Any]]:
-    return {of: {k: v for k, v in scores.items() if k != key} for of, scores in scored.items()}
-
-
 def _score_rows(scored: Mapping[str, Mapping[str, Any]]) -> _Rows:
     """A row for each score, whatever their names, and a column for each domain or cluster."""
-    flat = {of: dict(_flat(scores)) for of, scores in scored.items()}
-    names = dict.fromkeys(name for scores in flat.values() for name in scores)
-    return [
-        [figures.title(name), *(scores.get(name) for scores in flat.values())] for name in names
-    ]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}: ")
-        else:
-            yield f"{prefix}{name}", value
+    columns = [dict(flat(scores)) for scores in scored.values()]
+    names = dict.fromkeys(name for scores in columns for name in scores)
+    return [[figures.title(name), *(scores.get(name) for scores in columns)] for name in names]
 
 
 def _pairs(run: RunFiles) -> Iterator[dict[str, Any]]:
@@ -186,14 +166,20 @@ def _strips(run: RunFiles) -> Iterator[tuple[str, list[Picture]]]:
 
 def _plan_rows(plan: Mapping[str, Any]) -> _Rows:
     keys = ("profile", "clients", "gen_head", "gen_tail", "disc_head", "disc_tail")
-    pairs = zip(plan.get("groups", []), plan.get("times_s", []), strict=True)
-    return [[*(group[key] for key in keys), *times_s] for group, times_s in pairs]
+    groups = plan.get("groups", [])
+    times_s = plan.get("times_s", [[None] * 3] * len(groups))
+    return [
+        [*(group[key] for key in keys), *times]
+        for group, times in zip(groups, times_s, strict=True)
+    ]
 
 
 def _latency_rows(run: RunFiles) -> _Rows:
     latency = run.summary.get("latency", {})
     predicted = latency.get("predicted_s", run.plan.get("latency_s"))
-    rows = [["predicted", predicted], ["measured", latency.get("measured_s")]]
+    devices = run.plan.get("devices")
+    what = f"predicted for {devices}" if devices else "predicted"
+    rows = [[what, predicted], ["measured in this run", latency.get("measured_s")]]
     return [row for row in rows if row[1] is not None]
 
 

@@ -128,8 +128,11 @@ summary { cursor: pointer; color: var(--link); }
 {% endif %}
 {% if score_curves %}
 {{ chart(score_curves) }}
+{% if on_real %}
+<p>Dashed: what real images get in place of generated ones.</p>
+{% endif %}
 {% else %}
-<p>No round has scores: they need the clients' domains, which are known in simulation.</p>
+<p>No round has scores.</p>
 {% endif %}
 
 <h2 id="training">{{ sections.training }}</h2>
@@ -150,10 +153,13 @@ summary { cursor: pointer; color: var(--link); }
 {{ chart(clusters) }}
 <h3>Weights and divergences in round {{ last }}</h3>
 {{ chart(weights) }}
+<h3>Weights over the rounds</h3>
+{{ chart(weights_over_rounds) }}
 
 <h2 id="plan">{{ sections.plan }}</h2>
 {% if plan %}
-<p>Cut for the fastest iteration, by {{ plan_search }} search: how many blocks of each end of
+<p>Cut for the fastest iteration{% if plan_devices %} on {{ plan_devices }}{% endif %}, by
+{{ plan_search }} search: how many blocks of each end of
 generator (G) and discriminator (D) a client holds, and for how many seconds of an iteration it
 computes, sends and receives, and keeps the server busy.</p>
 {{ table(plan_head, plan) }}

@@ -1,0 +1,27 @@
+"""Files that are whole, or not there."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a file aside: the path to write to, which is renamed to `path` at the end.
+
+    If the writing raises, what `path` held before stays, and nothing else is left. The path to
+    write to is hidden, ends as `path` does, and differs between processes and threads.
+
+    Raises
+    ------
+    OSError: the file cannot be put there.
+    """
+    aside = path.with_name(f".{path.stem}-{os.getpid()}-{threading.get_ident()}{path.suffix}")
+    try:
+        yield aside
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,57 @@
+"""Pictures of many images side by side: one column per class, of generated and of real ones."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from huscf_flwr.batches import LabelledImages, to_uint8, to_unit
+from huscf_flwr.generator import Generator
+
+GRID_ROWS = 8
+"""Images of each class in the grids of a run."""
+
+_VISIBLE = 48  # pixels that an image has at least
+_GAP = 4  # pixels between images
+_GREY = 128
+
+
+def save_grid(generator: Generator, path: Path) -> None:
+    """A picture of generated images, one column per class, always of the same latent vectors."""
+    classes = generator.spec.num_classes
+    images, _ = generator.sample(GRID_ROWS * classes, seed=0)
+    save_images(images, path, columns=classes)
+
+
+def by_class(data: LabelledImages, classes: int, rows: int) -> Tensor:
+    """The first images of each class, in [-1, 1], in the order of `save_grid`.
+
+    Where there are fewer than `rows` of a class, blank ones follow.
+    """
+    grid = torch.full((rows, classes, *data.images.shape[1:]), -1.0)
+    for label in range(classes):
+        found = to_unit(data.images[data.labels == label][:rows])
+        grid[: len(found), label] = found
+    return grid.flatten(0, 1)
+
+
+def save_images(images: Tensor, path: Path, columns: int) -> None:
+    """Images (n, C, H, W) in [-1, 1], C 1 or 3, row by row as a PNG, enlarged to be seen.
+
+    Raises
+    ------
+    OSError: the file cannot be written.
+    """
+    from PIL import Image
+
+    scale = max(1, _VISIBLE // images.shape[-1])
+    enlarged = to_uint8(images).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    missing = rows * columns - len(images)
+    tiles = pad(enlarged, (_GAP, 0, _GAP, 0, 0, 0, 0, missing), value=_GREY)
+    sheet = tiles.unflatten(0, (rows, columns)).permute(2, 0, 3, 1, 4)
+    sheet = pad(sheet.flatten(3, 4).flatten(1, 2), (0, _GAP, 0, _GAP), value=_GREY)
+    pixels = sheet.expand(3, -1, -1).permute(1, 2, 0)
+    Image.fromarray(pixels.contiguous().numpy()).save(path, format="PNG")

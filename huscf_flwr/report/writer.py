@@ -1,0 +1,328 @@
+"""What a run writes as it goes: its folder, and a log line for every round.
+
+Every file is closed after each round; files that replace others are written aside and renamed.
+"""
+
+import csv
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from huscf_flwr.checkpoint import Checkpoint
+from huscf_flwr.config import RunConfig, Value
+from huscf_flwr.cpu import peak_memory_mb
+from huscf_flwr.data.partition import label_counts
+from huscf_flwr.data.sources import load_domain
+from huscf_flwr.errors import UserError
+from huscf_flwr.evaluation.recovery import cluster_recovery
+from huscf_flwr.evaluation.scores import CHEAP_SCORES, REAL
+from huscf_flwr.files import replacing
+from huscf_flwr.generator import Generator
+from huscf_flwr.planning.plan import Plan
+from huscf_flwr.planning.timeline import draw_timeline
+from huscf_flwr.records import ClientInfo, ClientScores, RoundRecord
+from huscf_flwr.report.board import Board, require_tensorboard
+from huscf_flwr.report.files import CLUSTERS, DETAILS, METRICS, OTHERS, PLACE, Member
+from huscf_flwr.report.grids import GRID_ROWS, by_class, save_grid, save_images
+from huscf_flwr.report.page import write_page
+
+log = logging.getLogger(__name__)
+
+_VERSIONS = ("flwr", "numpy", "scikit-learn", "torch")
+
+
+class RunReport:
+    """Writes the folder of one run, and its log lines."""
+
+    def __init__(self, config: RunConfig, base_dir: str) -> None:
+        """Report below `base_dir`; nothing is written before `start`.
+
+        Raises
+        ------
+        UserError: TensorBoard's files are wanted, and its package is missing.
+        """
+        self._config = config
+        self._started = time.monotonic()
+        self._fit_seconds = 0.0
+        self._client_iterations = 0
+        self._data = config.data_settings(base_dir)
+        self._label_table: np.ndarray | None = None
+        self._base = Path(base_dir)
+        self._board: Board | None = None
+        if config.tensorboard:
+            require_tensorboard()
+        self.folder = Path()
+
+    def start(self) -> None:
+        """Create the run's folder and point `runs/latest` to it.
+
+        Raises
+        ------
+        UserError: the folder cannot be written, or holds a run already.
+        """
+        self.folder = _create_folder(self._config, self._base)
+        text = _toml(self._config.as_dict())
+        (self.folder / "config.toml").write_text(text, encoding="utf-8")
+        if self._config.tensorboard:
+            self._board = Board(self.folder)
+        log.info("run %s: results in %s", self._config.name or self._config.strategy, self.folder)
+
+    def plan(self, plan: Plan, devices: str) -> None:
+        """Write plan.json and timeline.png: where the nets are cut, for which devices, and why."""
+        times_s = plan.times_s().tolist()
+        self._write_json("plan.json", {**plan.as_dict(), "devices": devices, "times_s": times_s})
+        with self._spared("timeline.png"), replacing(self.folder / "timeline.png") as aside:
+            draw_timeline(plan, aside)
+
+    def record(self, record: RoundRecord) -> None:
+        """Write and log a round that is complete: its losses, clusters, samples and scores."""
+        self._fit_seconds += record.seconds
+        self._client_iterations += record.iterations * len(record.clients)
+        for cluster, generator in self._generators(record).items():
+            name = f"round-{record.round:03d}-cluster-{cluster}.png"
+            with replacing(self.folder / "samples" / name) as aside:
+                save_grid(generator, aside)
+        for domain in record.main_clusters():
+            self._show_real(domain)
+        self._append("metrics.csv", METRICS, self._metrics(record))
+        self._append("clusters.csv", CLUSTERS, map(vars, self._members(record)))
+        log.info(self._round_line(record))
+        for cluster, scores in record.client_scores.items():
+            mean = ClientScores.mean(scores)
+            log.info(
+                "cluster %d on its clients' own images: image score %.2f, Fréchet distance on "
+                "classifier features %.3g (real images: %.3g), %d clients",
+                cluster,
+                *(mean[name] for name in (*CHEAP_SCORES[:2], CHEAP_SCORES[1] + REAL)),
+                len(scores),
+            )
+        if self._board:
+            with self._spared("tensorboard"):
+                self._board.add_last_round()
+        if self._config.scores_due(record.round) and record.round < self._config.num_server_rounds:
+            self._write_page()
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Save what it takes to go on after this round."""
+        checkpoint.save(self.folder / "checkpoints")
+
+    def generators(self, record: RoundRecord) -> None:
+        """Save the generators of the last round."""
+        for cluster, generator in self._generators(record).items():
+            generator.save(self.folder / f"generator-cluster-{cluster}.safetensors")
+
+    def finish(self, record: RoundRecord, extra: Mapping[str, Any]) -> None:
+        """Write summary.json, and all that shows it.
+
+        Parameters
+        ----------
+        record: the last round, with the scores of the run.
+        extra: what only the strategy knows, by summary key.
+        """
+        for (domain, cluster), scores in record.scores.items():
+            log.info("%s, cluster %d: %s", domain, cluster, scores)
+        true_domains = [client.info.domain for client in record.clients]
+        known = all(true_domains)
+        clusters = [client.cluster for client in record.clients]
+        ari = cluster_recovery(true_domains, clusters) if known else None
+        summary = {
+            "rounds": record.round,
+            "seconds": round(time.monotonic() - self._started, 1),
+            "clients": len(record.clients),
+            "adjusted_rand_index": ari,
+            "clusters": len(record.models),
+            "domains": _by_domain(record),
+            "clusters_scores": {
+                str(cluster): self._of_clients(scores)
+                for cluster, scores in record.client_scores.items()
+            },
+            "iterations_per_second": round(self._client_iterations / self._fit_seconds, 2),
+            "peak_memory_mb": {
+                "server": round(peak_memory_mb()),
+                "client": round(max(client.peak_memory_mb for client in record.clients)),
+            },
+            **extra,
+        }
+        self._write_json("summary.json", summary)
+        if self._board:
+            with self._spared("tensorboard"):
+                self._board.close()
+        self._write_page()
+        recovered = "" if ari is None else f", adjusted Rand index {ari:.2f}"
+        log.info("%d clusters%s, %.0f s in all", len(record.models), recovered, summary["seconds"])
+        log.info("results in %s", self.folder)
+
+    def _write_page(self) -> None:
+        with self._spared("report.html"):
+            write_page(self.folder)
+
+    @contextmanager
+    def _spared(self, name: str) -> Iterator[None]:
+        """Around the writing of a file that the run can do without: errors become a warning."""
+        try:
+            yield
+        except Exception as error:  # whatever it is, training goes on
+            log.warning("%s is not written: %s: %s", name, type(error).__name__, error)
+
+    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        with replacing(self.folder / name) as aside:
+            aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    def _show_real(self, domain: str) -> None:
+        """Once a run, a picture of real images of a domain, to compare with generated ones."""
+        path = self.folder / "samples" / f"real-{domain}.png"
+        if path.exists():
+            return
+        sources = self._data.sources
+        source = next(source for source in sources if source.name == domain)
+        real = load_domain(source, self._config.image_format).test
+        images = by_class(real, self._config.num_classes, GRID_ROWS)
+        with replacing(path) as aside:
+            save_images(images, aside, self._config.num_classes)
+
+    def _metrics(self, record: RoundRecord) -> Iterator[dict[str, Any]]:
+        """The round's lines of metrics.csv."""
+        for (domain, cluster), members in record.by_domain_and_cluster().items():
+            yield {
+                **dict(zip(PLACE, (record.round, domain, cluster), strict=True)),
+                **record.score_values(domain, cluster),
+                "generator_loss": np.mean([member.generator_loss for member in members]),
+                "discriminator_loss": np.mean([member.discriminator_loss for member in members]),
+                "seconds": record.seconds,
+            }
+
+    def _members(self, record: RoundRecord) -> Iterator[Member]:
+        """The round's lines of clusters.csv."""
+        for client in record.clients:
+            info = client.info
+            yield Member(
+                record.round,
+                info.number,
+                client.cluster,
+                client.kld,
+                client.weight,
+                info.domain,
+                info.size,
+                "" if info.cut is None else str(info.cut),
+                self._label_counts(info),
+            )
+
+    def _label_counts(self, info: ClientInfo) -> tuple[int, ...]:
+        """How many images of each class a client was dealt; empty where the data is its own.
+
+        Worked out from the run config: labels do not leave a client.
+        """
+        if info.part is None:
+            return ()
+        partition, partitions = info.part
+        if self._label_table is None:
+            self._label_table = label_counts(self._data, partitions)
+        return tuple(self._label_table[partition].tolist())
+
+    def _of_clients(self, scores: Sequence[ClientScores]) -> dict[str, Any]:
+        """A cluster's scores of summary.json, of a round that ends the run."""
+        return {
+            **ClientScores.mean(scores),
+            "clients": len(scores),
+            DETAILS: {
+                "n_generated": self._config.utility_images,
+                "n_real": sum(score.images for score in scores),
+                "extractor": "classifiers of the clients' own training images",
+                "seed": self._config.seed,
+            },
+        }
+
+    def _round_line(self, record: RoundRecord) -> str:
+        losses = np.mean(
+            [[c.generator_loss, c.discriminator_loss] for c in record.clients], axis=0
+        )
+        sizes: dict[int, int] = {}
+        for client in record.clients:
+            sizes[client.cluster] = sizes.get(client.cluster, 0) + 1
+        line = (
+            f"round {record.round}/{self._config.num_server_rounds}  {record.seconds:.1f} s  "
+            f"generator loss {losses[0]:.3f}  discriminator loss {losses[1]:.3f}  clusters "
+            + " ".join(f"{cluster}:{size}" for cluster, size in sorted(sizes.items()))
+        )
+        if scores := record.main_scores():
+            line += "  " + "; ".join(f"{d}: {s}" for d, s in scores.items())
+        if record.failures:
+            line += f"  without client {', '.join(map(str, sorted(record.failures)))}"
+        return line
+
+    def _generators(self, record: RoundRecord) -> dict[int, Generator]:
+        return {c: Generator(self._config.net_spec, s) for c, s in record.models.items()}
+
+    def _append(
+        self, name: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
+    ) -> None:
+        """Add lines to a table; of what a row has, those values that are in `columns`."""
+        path = self.folder / name
+        new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(columns)
+            writer.writerows([_cell(row.get(column, "")) for column in columns] for row in rows)
+
+
+def _create_folder(config: RunConfig, base: Path) -> Path:
+    runs = base / "runs"
+    label = config.name or config.strategy
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder = base / config.output_dir if config.output_dir else runs / f"{stamp}-{label}"
+    number = 2
+    while not config.output_dir and folder.exists():
+        folder = runs / f"{stamp}-{label}-{number}"
+        number += 1
+    try:
+        if (folder / "config.toml").exists():
+            raise UserError(f'output-dir="{folder}" holds a run already: name another folder')
+        for part in (folder, folder / "samples", folder / "checkpoints"):
+            part.mkdir(parents=True, exist_ok=True)
+        runs.mkdir(exist_ok=True)
+        pointer = runs / f".latest-{os.getpid()}"
+        pointer.unlink(missing_ok=True)
+        pointer.symlink_to(os.path.relpath(folder, runs), target_is_directory=True)
+        pointer.replace(runs / "latest")
+    except OSError as error:
+        raise UserError(f'output-dir="{folder}" cannot be written: {error}') from None
+    return folder.resolve()
+
+
+def _by_domain(record: RoundRecord) -> dict[str, dict[str, Any]]:
+    """The scores of summary.json: of each domain's main cluster, and in it those of others."""
+    domains: dict[str, dict[str, Any]] = {}
+    for domain, main in record.main_clusters().items():
+        found = {c: scores.as_dict() for (d, c), scores in record.scores.items() if d == domain}
+        domains[domain] = {"cluster": main, **found.pop(main)}
+        if found:
+            domains[domain][OTHERS] = {str(cluster): scores for cluster, scores in found.items()}
+    return domains
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def _toml(values: Mapping[str, Value]) -> str:
+    """A config as TOML, with the versions used in comments."""
+    lines = [f"{key} = {_toml_value(value)}" for key, value in values.items()]
+    versions = [f"python {sys.version.split()[0]}", *(f"{n} {version(n)}" for n in _VERSIONS)]
+    return "\n".join([*lines, "", *(f"# {line}" for line in versions)]) + "\n"
+
+
+def _toml_value(value: Value) -> str:
+    """JSON, which is TOML but for two things: escaped surrogates, and a plain delete character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
