@@ -9,8 +9,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context
 from flwr.client import NumPyClient
 from flwr.common import Config, NDArrays, Scalar
@@ -26,7 +24,16 @@ from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation.evaluator import Evaluator
 from huscf_flwr.generator import Generator
 from huscf_flwr.losses import Losses
-from huscf_flwr.nets import GEN, PartialGAN, State, net_shapes, state_names, whole_net
+from huscf_flwr.nets import (
+    GEN,
+    PartialGAN,
+    State,
+    from_arrays,
+    net_shapes,
+    state_names,
+    to_arrays,
+    whole_net,
+)
 from huscf_flwr.optim import Optimisers
 from huscf_flwr.planning.devices import MEASURED, OVERHEAD, SPEEDS, read_profile
 from huscf_flwr.planning.measure import measure_client
@@ -37,18 +44,6 @@ from huscf_flwr.split.grpc import GrpcChannel
 from huscf_flwr.unsplit import UnsplitTrainer
 
 OpenChannel = Callable[[Config], Channel]
-
-
-def to_arrays(state: State) -> NDArrays:
-    """The values of a state, in the order of its names."""
-    return [state[name].detach().cpu().numpy() for name in sorted(state)]
-
-
-def from_arrays(names: list[str], arrays: NDArrays) -> State:
-    """A state with these names, from what `to_arrays` gave; raises ValueError if counts differ."""
-    pairs = zip(sorted(names), arrays, strict=True)
-    # A copy: arrays out of a message are read-only, and training writes in place.
-    return {name: torch.from_numpy(np.array(array)) for name, array in pairs}
 
 
 @dataclass(frozen=True)

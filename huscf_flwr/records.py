@@ -12,15 +12,6 @@ from huscf_flwr.nets import State
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where a round stands: client iterations done and planned, and a few words on it."""
-
-    done: int
-    planned: int
-    note: str
-
-
-@dataclass(frozen=True)
 class ClientInfo:
     """A client as the strategy knows it.
 

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from flwr.common import EvaluateIns, EvaluateRes, ndarrays_to_parameters
 
-from huscf_flwr.clients import from_arrays, to_arrays
-from huscf_flwr.nets import GEN, State
+from huscf_flwr.nets import GEN, State, from_arrays, to_arrays
 from huscf_flwr.records import ClientInfo, ClientScores
 
 

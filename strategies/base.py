@@ -27,13 +27,14 @@ from flwr.server.strategy import Strategy
 from torch import Tensor
 
 from huscf_flwr.checkpoint import Checkpoint, newest_checkpoint
-from huscf_flwr.clients import GANClient, to_arrays
+from huscf_flwr.clients import GANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.cuts import Cut
 from huscf_flwr.errors import UserError
-from huscf_flwr.nets import State, initial_state, net_shapes, select_blocks
-from huscf_flwr.records import ClientInfo, ClientRound, ClientScores, Progress, RoundRecord
+from huscf_flwr.nets import State, initial_state, net_shapes, select_blocks, to_arrays
+from huscf_flwr.records import ClientInfo, ClientRound, ClientScores, RoundRecord
 from huscf_flwr.reporting import RunReport
+from huscf_flwr.split.pace import Progress
 from strategies.answers import checked_state, returned_scores, scoring_instructions
 from strategies.roster import Roster
 

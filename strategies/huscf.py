@@ -22,11 +22,12 @@ from huscf_flwr.cuts import Cut, client_blocks, middle
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import DISC, GEN, PartialGAN, State
 from huscf_flwr.planning.measure import server_flops_per_s
-from huscf_flwr.records import ClientInfo, Progress
+from huscf_flwr.records import ClientInfo
 from huscf_flwr.reporting import RunReport
 from huscf_flwr.split.channel import LocalChannel
 from huscf_flwr.split.frames import Exchange, frame_bytes
 from huscf_flwr.split.grpc import MAX_FRAME_BYTES, RunnerServer
+from huscf_flwr.split.pace import Progress
 from huscf_flwr.split.runner import Runner, RunnerSettings
 from huscf_flwr.split.segments import Segments
 from huscf_flwr.split.session import SessionPlan

@@ -18,10 +18,10 @@ from torch import Tensor
 
 import huscf_flwr
 from huscf_flwr.cli import main
-from huscf_flwr.clients import GANClient, SplitGANClient, WholeGANClient, to_arrays
+from huscf_flwr.clients import GANClient, SplitGANClient, WholeGANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
-from huscf_flwr.nets import initial_state
+from huscf_flwr.nets import initial_state, to_arrays
 from huscf_flwr.split.frames import Frame
 from huscf_flwr.split.session import Session
 from simulations.engine import Engine, run
