@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-import torch
 from flwr.common import EvaluateIns, EvaluateRes, ndarrays_to_parameters
 
 from huscf_flwr.nets import GEN, State, from_arrays, to_arrays
 from huscf_flwr.records import ClientInfo, ClientScores
+from huscf_flwr.split.frames import check_values
 
 
 def checked_state(expected: State, arrays: list[np.ndarray]) -> State:
@@ -20,7 +20,7 @@ def checked_state(expected: State, arrays: list[np.ndarray]) -> State:
 
     Raises
     ------
-    ValueError: they do not fit, or are not finite.
+    ValueError: they do not fit, or a value is not a number or too large.
     """
     if len(arrays) != len(expected):
         raise ValueError(f"{len(arrays)} arrays where {len(expected)} were due")
@@ -32,8 +32,8 @@ def checked_state(expected: State, arrays: list[np.ndarray]) -> State:
                 f"{name} is {value.dtype} {tuple(value.shape)} where "
                 f"{due.dtype} {tuple(due.shape)} was due"
             )
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise ValueError(f"{name} has values that are NaN or infinite")
+        if value.is_floating_point():
+            check_values(value, name)
     return state
 
 
