@@ -90,6 +90,9 @@ class GANStrategy(Strategy):
     ) -> None:
         """Prepare; nothing is computed before the clients are there.
 
+        `restored` is the checkpoint that `resume` names, None without; what a subclass added to
+        it, the subclass takes from there.
+
         Parameters
         ----------
         config: the run config.
@@ -99,7 +102,8 @@ class GANStrategy(Strategy):
 
         Raises
         ------
-        UserError: the net cannot be built as configured.
+        UserError: the net cannot be built as configured, or the run to resume has no checkpoint,
+            another net, or all the rounds already.
         """
         self.config = config
         self.report = report
@@ -108,8 +112,7 @@ class GANStrategy(Strategy):
         self.models: dict[int, State] = {0: initial_state(config.net_spec, config.seed)}
         self.assignment: dict[int, int] = {}
         self.rounds_before = 0
-        if config.resume:
-            self.restore(newest_checkpoint(Path(base_dir) / config.resume))
+        self.restored = self._restore() if config.resume else None
         self.roster = Roster(config, self.question, self.choose_cuts)
         self._round_started = 0.0
         self._iterations = 0
@@ -137,25 +140,6 @@ class GANStrategy(Strategy):
     @abstractmethod
     def combine(self, server_round: int, updates: list[Update]) -> Combined:
         """Cluster, weigh and average a round's updates, which come in the clients' order."""
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint; clients that kept no state begin with fresh optimisers.
-
-        Raises
-        ------
-        UserError: it is of another net, or has all the rounds already.
-        """
-        expected = {name: value.shape for name, value in self.models[0].items()}
-        for model in checkpoint.models.values():
-            if {name: value.shape for name, value in model.items()} != expected:
-                raise UserError(f'resume="{self.config.resume}": that run trained another net')
-        if checkpoint.round >= self.config.num_server_rounds:
-            raise UserError(
-                f'resume="{self.config.resume}": that run has {checkpoint.round} rounds; '
-                f"num-server-rounds must be above that to go on"
-            )
-        self.models, self.assignment = checkpoint.models, checkpoint.assignment
-        self.rounds_before = checkpoint.round
 
     def checkpoint(self, server_round: int) -> Checkpoint:
         """What it takes to go on after this round."""
@@ -366,6 +350,22 @@ class GANStrategy(Strategy):
         }
 
     # Helpers
+
+    def _restore(self) -> Checkpoint:
+        """Go on from the run to resume; clients that kept no state begin with fresh optimisers."""
+        checkpoint = newest_checkpoint(Path(self.base_dir) / self.config.resume)
+        expected = {name: value.shape for name, value in self.models[0].items()}
+        for model in checkpoint.models.values():
+            if {name: value.shape for name, value in model.items()} != expected:
+                raise UserError(f'resume="{self.config.resume}": that run trained another net')
+        if checkpoint.round >= self.config.num_server_rounds:
+            raise UserError(
+                f'resume="{self.config.resume}": that run has {checkpoint.round} rounds; '
+                f"num-server-rounds must be above that to go on"
+            )
+        self.models, self.assignment = checkpoint.models, checkpoint.assignment
+        self.rounds_before = checkpoint.round
+        return checkpoint
 
     def _checked(self, info: ClientInfo, arrays: list[np.ndarray]) -> State:
         expected = select_blocks(next(iter(self.models.values())), self.client_blocks(info))

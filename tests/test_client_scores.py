@@ -50,12 +50,12 @@ def client_context(config: RunConfig, number: int, data: Path) -> Context:
 
 
 def run_on_own_data(
-    folder: Path, sizes: tuple[int, ...], make: Any = None, **settings: Any
+    folder: Path, sizes: tuple[int, ...], strategy_class: type[HuSCF] = HuSCF, **settings: Any
 ) -> tuple[Path, list[EvaluateRes]]:
     """Train clients with files of so many images; the run's folder, and what evaluating gave."""
     config = RunConfig(**{**SETTINGS, "num_clients": len(sizes), **settings})
     report = RunReport(config, str(folder))
-    strategy = HuSCF(config, report, str(folder), serve=False)
+    strategy = strategy_class(config, report, str(folder), serve=False)
     server = GANServer(strategy, max_workers=len(sizes))
     answers: list[EvaluateRes] = []
 
@@ -67,7 +67,7 @@ def run_on_own_data(
     for number, size in enumerate(sizes):
         data = write_npz(folder / f"own-{number}.npz", images(size, seed=number))
         context = client_context(config, number, data)
-        server.client_manager().register(Watched(context, make or strategy.local_client))
+        server.client_manager().register(Watched(context, strategy.local_client))
     server.fit(config.num_server_rounds, 600)
     return report.folder, answers
 
@@ -116,12 +116,13 @@ class _Odd(SplitGANClient):
         return loss, size, found
 
 
-def test_bad_scores_are_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("strategies.huscf.SplitGANClient", _Odd)
+class _WithOdd(HuSCF):
+    client_class = _Odd
+
+
+def test_bad_scores_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="huscf_flwr"):
-        folder, _ = run_on_own_data(tmp_path, (20, 40), num_server_rounds=1)
+        folder, _ = run_on_own_data(tmp_path, (20, 40), _WithOdd, num_server_rounds=1)
     assert any("client 0 returned bad scores" in line for line in caplog.messages)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["clusters_scores"]["0"]["clients"] == 1
