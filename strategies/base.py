@@ -19,7 +19,6 @@ from flwr.common import (
     Parameters,
     Scalar,
     ndarrays_to_parameters,
-    parameters_to_ndarrays,
 )
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
@@ -35,11 +34,10 @@ from huscf_flwr.nets import State, initial_state, net_shapes, select_blocks, to_
 from huscf_flwr.records import ClientInfo, ClientRound, ClientScores, RoundRecord
 from huscf_flwr.reporting import RunReport
 from huscf_flwr.split.pace import Progress
-from strategies.answers import checked_state, returned_scores, scoring_instructions
+from strategies.answers import Trained, checked_update, returned_scores, scoring_instructions
 from strategies.roster import Roster
 
 log = logging.getLogger("huscf_flwr.strategy")
-_METRICS = ("generator-loss", "discriminator-loss", "peak-memory-mb")
 
 
 @dataclass(frozen=True)
@@ -118,6 +116,7 @@ class GANStrategy(Strategy):
         self._iterations = 0
         self._instructed: list[int] = []
         self._asked: list[int] = []
+        self._lacking: set[int] = set()
         self._record: RoundRecord | None = None
 
     # What a strategy decides
@@ -240,22 +239,23 @@ class GANStrategy(Strategy):
         """
         server_round += self.rounds_before
         activations, reasons = self.close_round()
-        updates, losses = [], {}
+        updates: list[Update] = []
+        trained: dict[int, Trained] = {}
         by_number = sorted(results, key=lambda result: self.roster.number_of(result[0]))
         for proxy, result in by_number:
             info = self.roster.clients[proxy.cid]
             if info.number in reasons:
                 continue
+            expected = select_blocks(next(iter(self.models.values())), self.client_blocks(info))
             try:
-                state = self._checked(info, parameters_to_ndarrays(result.parameters))
-                metrics = {name: float(result.metrics[name]) for name in _METRICS}
-            except (ValueError, TypeError, KeyError, EOFError, OSError) as error:
+                found = checked_update(result, expected)
+            except ValueError as error:
                 reasons[info.number] = f"client {info.number} returned a bad result: {error}"
                 continue
-            updates.append(Update(info, state, activations.get(info.number)))
-            losses[info.number] = metrics
+            trained[info.number] = found
+            updates.append(Update(info, found.state, activations.get(info.number)))
         for number in self._instructed:
-            if number not in reasons and number not in losses:
+            if number not in reasons and number not in trained:
                 reasons[number] = f"client {number}: its result did not arrive"
         self._explain(server_round, reasons, failures)
         if not updates:
@@ -270,9 +270,11 @@ class GANStrategy(Strategy):
                 combined.assignment[update.info.number],
                 combined.klds.get(update.info.number, 0.0),
                 combined.weights[update.info.number],
-                *(losses[update.info.number][name] for name in _METRICS),
+                back.losses.generator,
+                back.losses.discriminator,
+                back.peak_memory_mb,
             )
-            for update in updates
+            for update, back in zip(updates, trained.values(), strict=True)
         ]
         seconds = time.monotonic() - self._round_started
         self._record = RoundRecord(
@@ -332,13 +334,15 @@ class GANStrategy(Strategy):
         by_number = {self.roster.number_of(proxy): result for proxy, result in results}
         scores, reasons = returned_scores(by_number, self._asked)
         self._explain(server_round, reasons, failures)
-        lacking = [str(score.client) for score in scores if score.missing_classes]
-        if lacking:
-            log.warning(
-                "round %d: no held-out images of some classes: client %s",
-                server_round,
-                ", ".join(lacking),
-            )
+        for score in scores:
+            if score.missing_classes and score.client not in self._lacking:
+                log.warning(
+                    "client %d trains on images of %d class(es) of which it holds none out: "
+                    "its scores say nothing of them",
+                    score.client,
+                    score.missing_classes,
+                )
+                self._lacking.add(score.client)
         found: dict[int, list[ClientScores]] = {}
         for score in scores:
             found.setdefault(self.assignment[score.client], []).append(score)
@@ -366,10 +370,6 @@ class GANStrategy(Strategy):
         self.models, self.assignment = checkpoint.models, checkpoint.assignment
         self.rounds_before = checkpoint.round
         return checkpoint
-
-    def _checked(self, info: ClientInfo, arrays: list[np.ndarray]) -> State:
-        expected = select_blocks(next(iter(self.models.values())), self.client_blocks(info))
-        return checked_state(expected, arrays)
 
     def _explain(
         self,

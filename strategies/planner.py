@@ -142,7 +142,7 @@ class CutPlanner:
                         f'{where} has the profile "{name}", but devices="{MEASURED}" '
                         "names no file of profiles"
                     )
-                found[info.number] = self._devices.named(name)
+                found[info.number] = self._devices.named(name, where)
             elif info.device:
                 own = read_profile(where, info.device, where)
                 (measured if OVERHEAD in info.device else found)[info.number] = own
