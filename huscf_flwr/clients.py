@@ -4,9 +4,11 @@ A client is made anew for every message; what lasts (optimiser state, place in t
 lives in `context.state`. Images and labels stay in here.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, ConfigRecord, Context
@@ -43,7 +45,24 @@ from huscf_flwr.split.client import SplitTrainer
 from huscf_flwr.split.grpc import GrpcChannel
 from huscf_flwr.unsplit import UnsplitTrainer
 
+log = logging.getLogger(__name__)
+
 OpenChannel = Callable[[Config], Channel]
+
+
+@contextmanager
+def own_data(path: str) -> Iterator[None]:
+    """Where a node works with data of its own: paths and labels in errors stay on the node.
+
+    Raises
+    ------
+    UserError: in place of any error, which goes to this node's log.
+    """
+    try:
+        yield
+    except Exception as error:
+        log.error("%s: %s: %s", path, type(error).__name__, error)
+        raise UserError("its own data cannot be used; its log says why") from None
 
 
 @dataclass(frozen=True)
@@ -167,12 +186,14 @@ class GANClient(NumPyClient, ABC):
         try:
             names = state_names(run.net_spec, {GEN: range(len(self.shapes.gen))})
             generator = Generator(run.net_spec, from_arrays(names, parameters))
-            own = load_own(str(self.context.node_config["data"]), run.image_format)
-            evaluator = Evaluator(own, run.num_classes, run.seed)
-            if config["utility"]:
-                scores = evaluator.full(generator, run.utility_images)
-            else:
-                scores = evaluator.cheap(generator)
+            path = str(self.context.node_config["data"])
+            with own_data(path):
+                own = load_own(path, run.image_format)
+                evaluator = Evaluator(own, run.num_classes, run.seed)
+                if config["utility"]:
+                    scores = evaluator.full(generator, run.utility_images)
+                else:
+                    scores = evaluator.cheap(generator)
         except Exception as error:
             raise RuntimeError(f"client {client}: {type(error).__name__}: {error}") from error
         found: dict[str, Scalar] = {
@@ -187,8 +208,10 @@ class GANClient(NumPyClient, ABC):
         """This client's images: the node's own, or its part of what the run config deals."""
         run, node = self.config, self.context.node_config
         if "data" in node:
-            own = load_own(str(node["data"]), run.image_format).train
-            check_size(own, str(node["data"]))
+            path = str(node["data"])
+            with own_data(path):
+                own = load_own(path, run.image_format).train
+                check_size(own, path)
             return OwnData(own, "")
         if not {"partition-id", "num-partitions"} <= node.keys():
             raise UserError(

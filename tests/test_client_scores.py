@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import images, write_npz
 from flwr.app import Context, RecordDict
 from flwr.common import EvaluateIns, EvaluateRes
@@ -152,3 +153,28 @@ def test_missing_classes_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert size == 8 and found["missing_classes"] == 1 and "accuracy" not in found
     with pytest.raises(RuntimeError, match="client 7: "):
         client.evaluate(arrays[:-1], {"client": 7, "utility": False})
+
+
+@pytest.mark.parametrize(
+    ("labels", "detail"), [([0, 1, 7, 0], "labels from 0 to 7"), ([0], "has 1 training images")]
+)
+def test_what_is_wrong_with_own_data_stays_on_the_node(
+    labels: list[int], detail: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = LabelledImages(images(len(labels)).images, torch.tensor(labels))
+    path = write_npz(tmp_path / "secret.npz", data)
+    client = SplitGANClient(client_context(RunConfig(**SETTINGS), 0, path))
+    told = [str(client.get_properties({})["error"])]
+    gen = initial_state(SPEC, 0)
+    arrays = [gen[name].numpy() for name in sorted(gen) if name.startswith("gen.")]
+    for ask in (
+        lambda: client.fit([], {"client": 3, "iterations": 1, "cut": "1-1-1-1"}),
+        lambda: client.evaluate(arrays, {"client": 3, "utility": False}),
+    ):
+        with pytest.raises(RuntimeError) as raised:
+            ask()
+        told.append(str(raised.value))
+    assert told[0] == "its own data cannot be used; its log says why"
+    assert told[1:] == [f"client 3: UserError: {told[0]}"] * 2
+    assert sum("secret.npz" in line for line in caplog.messages) == 3
+    assert detail in caplog.messages[0]
