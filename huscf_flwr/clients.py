@@ -61,7 +61,7 @@ def own_data(path: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        log.error("%s: %s: %s", path, type(error).__name__, error)
+        log.error("data=%s cannot be used: %s: %s", path, type(error).__name__, error)
         raise UserError("its own data cannot be used; its log says why") from None
 
 

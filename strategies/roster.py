@@ -122,7 +122,7 @@ class Roster:
                 if "error" in answer and answer.get("partition", -1) != -1 and not self.clients:
                     raise UserError(str(error)) from None  # what is dealt is wrong for all
                 self._leave_out(proxy.cid, "a client", error)
-        if self.clients:
+        if good and self.clients:
             self._join_late(self._numbered(good))
         elif good:
             self.clients = self._with_cuts(self._numbered(good))
@@ -162,12 +162,15 @@ class Roster:
         return dict(sorted(new.items(), key=lambda item: item[1].number))
 
     def _join_late(self, new: Mapping[str, ClientInfo]) -> None:
-        """Take in clients one by one: what is wrong with one is nothing to the others."""
-        for cid, info in new.items():
-            try:
-                self.clients |= self._with_cuts({cid: info})
-            except UserError as error:
-                self._leave_out(cid, f"client {info.number}", error)
+        """Take in clients together or, where something is wrong with one of them, one by one."""
+        try:
+            self.clients |= self._with_cuts(new)
+        except UserError as error:
+            for cid, info in new.items():
+                if len(new) > 1:
+                    self._join_late({cid: info})
+                else:
+                    self._leave_out(cid, f"client {info.number}", error)
 
     def _with_cuts(self, new: Mapping[str, ClientInfo]) -> dict[str, ClientInfo]:
         cuts = self._choose_cuts(list(new.values()))
