@@ -4,13 +4,13 @@ A client is made anew for every message; what lasts (optimiser state, place in t
 lives in `context.state`. Images and labels stay in here.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context
 from flwr.client import NumPyClient
 from flwr.common import Config, NDArrays, Scalar
@@ -26,7 +26,16 @@ from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation.evaluator import Evaluator
 from huscf_flwr.generator import Generator
 from huscf_flwr.losses import Losses
-from huscf_flwr.nets import GEN, PartialGAN, State, net_shapes, state_names, whole_net
+from huscf_flwr.nets import (
+    GEN,
+    PartialGAN,
+    State,
+    from_arrays,
+    net_shapes,
+    state_names,
+    to_arrays,
+    whole_net,
+)
 from huscf_flwr.optim import Optimisers
 from huscf_flwr.planning.devices import MEASURED, OVERHEAD, SPEEDS, read_profile
 from huscf_flwr.planning.measure import measure_client
@@ -36,19 +45,24 @@ from huscf_flwr.split.client import SplitTrainer
 from huscf_flwr.split.grpc import GrpcChannel
 from huscf_flwr.unsplit import UnsplitTrainer
 
+log = logging.getLogger(__name__)
+
 OpenChannel = Callable[[Config], Channel]
 
 
-def to_arrays(state: State) -> NDArrays:
-    """The values of a state, in the order of its names."""
-    return [state[name].detach().cpu().numpy() for name in sorted(state)]
+@contextmanager
+def own_data(path: str) -> Iterator[None]:
+    """Where a node works with data of its own: paths and labels in errors stay on the node.
 
-
-def from_arrays(names: list[str], arrays: NDArrays) -> State:
-    """A state with these names, from what `to_arrays` gave; raises ValueError if counts differ."""
-    pairs = zip(sorted(names), arrays, strict=True)
-    # A copy: arrays out of a message are read-only, and training writes in place.
-    return {name: torch.from_numpy(np.array(array)) for name, array in pairs}
+    Raises
+    ------
+    UserError: in place of any error, which goes to this node's log.
+    """
+    try:
+        yield
+    except Exception as error:
+        log.error("data=%s cannot be used: %s: %s", path, type(error).__name__, error)
+        raise UserError("its own data cannot be used; its log says why") from None
 
 
 @dataclass(frozen=True)
@@ -172,12 +186,14 @@ class GANClient(NumPyClient, ABC):
         try:
             names = state_names(run.net_spec, {GEN: range(len(self.shapes.gen))})
             generator = Generator(run.net_spec, from_arrays(names, parameters))
-            own = load_own(str(self.context.node_config["data"]), run.image_format)
-            evaluator = Evaluator(own, run.num_classes, run.seed)
-            if config["utility"]:
-                scores = evaluator.full(generator, run.utility_images)
-            else:
-                scores = evaluator.cheap(generator)
+            path = str(self.context.node_config["data"])
+            with own_data(path):
+                own = load_own(path, run.image_format)
+                evaluator = Evaluator(own, run.num_classes, run.seed)
+                if config["utility"]:
+                    scores = evaluator.full(generator, run.utility_images)
+                else:
+                    scores = evaluator.cheap(generator)
         except Exception as error:
             raise RuntimeError(f"client {client}: {type(error).__name__}: {error}") from error
         found: dict[str, Scalar] = {
@@ -192,8 +208,10 @@ class GANClient(NumPyClient, ABC):
         """This client's images: the node's own, or its part of what the run config deals."""
         run, node = self.config, self.context.node_config
         if "data" in node:
-            own = load_own(str(node["data"]), run.image_format).train
-            check_size(own, str(node["data"]))
+            path = str(node["data"])
+            with own_data(path):
+                own = load_own(path, run.image_format).train
+                check_size(own, path)
             return OwnData(own, "")
         if not {"partition-id", "num-partitions"} <= node.keys():
             raise UserError(

@@ -7,9 +7,10 @@ before. Nothing outside this module knows how many blocks there are or what is i
 
 import functools
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -213,6 +214,18 @@ def select_blocks(state: State, blocks: BlockIndices) -> State:
     """The part of a state that belongs to these blocks, sorted by name."""
     wanted = {(net, str(index)) for net, indices in blocks.items() for index in indices}
     return {name: state[name] for name in sorted(state) if tuple(name.split(".")[:2]) in wanted}
+
+
+def to_arrays(state: State) -> list[np.ndarray]:
+    """The values of a state in the order of its names: how Flower's messages carry it."""
+    return [state[name].detach().cpu().numpy() for name in sorted(state)]
+
+
+def from_arrays(names: Iterable[str], arrays: Sequence[np.ndarray]) -> State:
+    """A state with these names, from what `to_arrays` gave; raises ValueError if counts differ."""
+    pairs = zip(sorted(names), arrays, strict=True)
+    # A copy: arrays out of a message are read-only, and training writes in place.
+    return {name: torch.from_numpy(np.array(array)) for name, array in pairs}
 
 
 class _GeneratorInput(nn.Module):

@@ -1,24 +1,13 @@
 """What a strategy reports about a round, for logs, files and scores."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from flwr.common import Scalar
 
 from huscf_flwr.cuts import Cut
-from huscf_flwr.evaluation.scores import CHEAP_SCORES, REAL, Scores
+from huscf_flwr.evaluation.scores import Scores
 from huscf_flwr.nets import State
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a round stands: client iterations done and planned, and a few words on it."""
-
-    done: int
-    planned: int
-    note: str
 
 
 @dataclass(frozen=True)
@@ -39,7 +28,7 @@ class ClientInfo:
     number: int
     size: int
     domain: str
-    device: Mapping[str, Scalar] = field(default_factory=dict)
+    device: Mapping[str, object] = field(default_factory=dict)
     cut: Cut | None = None
     part: tuple[int, int] | None = None
 
@@ -73,22 +62,6 @@ class ClientScores:
     images: int
     missing_classes: int
     values: Mapping[str, float]
-
-    @classmethod
-    def checked(cls, client: int, images: int, values: Mapping[str, Scalar]) -> "ClientScores":
-        """From what the client returned.
-
-        Raises
-        ------
-        ValueError, TypeError: a score is not a finite number, or one that all give is missing.
-        """
-        numbers = {name: float(value) for name, value in values.items()}
-        missing = {*CHEAP_SCORES, CHEAP_SCORES[1] + REAL} - numbers.keys()
-        if missing:
-            raise ValueError(f"no {min(missing)}")
-        if images < 1 or not all(math.isfinite(value) for value in numbers.values()):
-            raise ValueError(f"of {images} images: {numbers}")
-        return cls(client, images, int(numbers.pop("missing_classes", 0)), numbers)
 
     @staticmethod
     def mean(scores: Sequence["ClientScores"]) -> dict[str, float]:

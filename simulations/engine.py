@@ -27,8 +27,8 @@ from huscf_flwr.clients import GANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.cpu import use_threads
 from huscf_flwr.data.sources import load_domain
-from huscf_flwr.records import Progress
 from huscf_flwr.report.writer import RunReport
+from huscf_flwr.split.pace import Progress
 from strategies import load_strategy
 from strategies.base import GANStrategy
 from strategies.server import GANServer

@@ -1,31 +1,114 @@
-"""What is asked of clients and what they answer, checked at the door."""
+"""What is asked of clients and what they answer: nothing unchecked gets past this module.
 
-from collections.abc import Iterable, Mapping
+Whatever is wrong with an answer, the check raises `ValueError` with a message that fits behind the
+client's name, so that the caller can leave that client out and go on.
+"""
 
-import numpy as np
-import torch
-from flwr.common import EvaluateIns, EvaluateRes, ndarrays_to_parameters
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
-from huscf_flwr.clients import from_arrays, to_arrays
-from huscf_flwr.nets import GEN, State
+from flwr.common import (
+    EvaluateIns,
+    EvaluateRes,
+    FitRes,
+    Scalar,
+    ndarrays_to_parameters,
+    parameters_to_ndarrays,
+)
+
+from huscf_flwr.evaluation.scores import CHEAP_SCORES, REAL
+from huscf_flwr.losses import Losses
+from huscf_flwr.nets import GEN, State, from_arrays, to_arrays
+from huscf_flwr.planning.devices import DEVICE_KEYS
 from huscf_flwr.records import ClientInfo, ClientScores
+from huscf_flwr.split.frames import check_values
+
+_METRICS = ("generator-loss", "discriminator-loss", "peak-memory-mb")
+_SCORES = {*CHEAP_SCORES, *(name + REAL for name in CHEAP_SCORES)}
+_UTILITY = {"accuracy", "precision", "recall", "f1", "fpr"}
 
 
-def checked_state(expected: State, arrays: list[np.ndarray]) -> State:
-    """The blocks that a client returned, as a state.
+@dataclass(frozen=True)
+class Properties:
+    """Who a client says it is.
 
-    Parameters
+    Attributes
     ----------
-    expected: a state with the names, shapes and dtypes that are due.
-    arrays: the values, in the order of their names.
+    size: training images, at least 2.
+    domain: one of the run's, or empty where the data is the node's own.
+    part: its partition id, and the number of partitions; None where the node has none.
+    device: what it says of its device, by `planning.devices.DEVICE_KEYS`; the planner checks it.
+    """
+
+    size: int
+    domain: str
+    part: tuple[int, int] | None
+    device: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a client returned from a round.
+
+    Attributes
+    ----------
+    state: its own blocks.
+    losses: means over the round.
+    peak_memory_mb: of its process.
+    """
+
+    state: State
+    losses: Losses
+    peak_memory_mb: float
+
+
+def checked_properties(properties: Mapping[str, Scalar], domains: Collection[str]) -> Properties:
+    """What a client answered when it was asked who it is; `domains` are the names of the run's.
 
     Raises
     ------
-    ValueError: they do not fit, or are not finite.
+    ValueError: something is missing, or cannot be; or it is the client's own word that it cannot
+        train.
     """
-    if len(arrays) != len(expected):
-        raise ValueError(f"{len(arrays)} arrays where {len(expected)} were due")
-    state = from_arrays(list(expected), arrays)
+    if "error" in properties:
+        raise ValueError(str(properties["error"]))
+    partition = _whole(properties, "partition", at_least=-1)
+    partitions = _whole(properties, "partitions", at_least=-1)
+    if partition >= 0 and partition >= partitions:
+        raise ValueError(f"partition={partition} must be below partitions={partitions}")
+    domain = properties.get("domain")
+    if domain != "" and domain not in domains:
+        raise ValueError(
+            f"domain={domain!r} must be one of {', '.join(sorted(domains))}, or empty"
+        )
+    if domain and partition < 0:
+        raise ValueError(f"domain={domain!r} is dealt to partitions, but partition={partition}")
+    return Properties(
+        _whole(properties, "size", at_least=2),
+        str(domain),
+        (partition, partitions) if partition >= 0 else None,
+        {key: properties[key] for key in DEVICE_KEYS if key in properties},
+    )
+
+
+def checked_update(result: FitRes, expected: State) -> Trained:
+    """What a client returned from a round.
+
+    `expected` is a state with the names, shapes and dtypes that are due.
+
+    Raises
+    ------
+    ValueError: the parameters cannot be read or do not fit, or a number is missing, not finite or,
+        among the parameters, too large.
+    """
+    try:
+        state = from_arrays(expected, parameters_to_ndarrays(result.parameters))
+    except Exception as error:  # the readers of arrays raise whatever broken bytes lead them to
+        raise ValueError(
+            f"parameters that are not the {len(expected)} arrays that were due: "
+            f"{type(error).__name__}: {error}"
+        ) from error
     for name, value in state.items():
         due = expected[name]
         if value.shape != due.shape or value.dtype != due.dtype:
@@ -33,20 +116,31 @@ def checked_state(expected: State, arrays: list[np.ndarray]) -> State:
                 f"{name} is {value.dtype} {tuple(value.shape)} where "
                 f"{due.dtype} {tuple(due.shape)} was due"
             )
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise ValueError(f"{name} has values that are NaN or infinite")
-    return state
+        if value.is_floating_point():
+            check_values(value, name)
+    generator, discriminator, memory = (_finite(result.metrics, name) for name in _METRICS)
+    return Trained(state, Losses(generator, discriminator), memory)
 
 
-def scoring_instructions(info: ClientInfo, model: State, utility: bool) -> EvaluateIns:
-    """Send a client the generator of `model`, to be scored on its own held-out images.
+def checked_scores(client: int, result: EvaluateRes) -> ClientScores:
+    """What client number `client` found of its cluster's generator.
 
-    `utility` asks for a classifier trained on generated images, too.
+    Raises
+    ------
+    ValueError: a score is missing, unknown or not finite, or it is of no images.
     """
-    generator = {name: value for name, value in model.items() if name.startswith(f"{GEN}.")}
-    return EvaluateIns(
-        ndarrays_to_parameters(to_arrays(generator)),
-        {"client": info.number, "utility": utility},
+    found = result.metrics
+    unknown = found.keys() - _SCORES - _UTILITY - {"missing_classes"}
+    if unknown:
+        raise ValueError(f"{min(unknown)!r} is not one of the scores")
+    names = _SCORES | found.keys() - {"missing_classes"}
+    if result.num_examples < 1:
+        raise ValueError(f"scores of {result.num_examples} images")
+    return ClientScores(
+        client,
+        result.num_examples,
+        _whole(found, "missing_classes", at_least=0),
+        {name: _finite(found, name) for name in sorted(names)},
     )
 
 
@@ -63,9 +157,34 @@ def returned_scores(
         if number not in results:
             reasons[number] = f"client {number} returned no scores"
             continue
-        result = results[number]
         try:
-            scores.append(ClientScores.checked(number, result.num_examples, result.metrics))
-        except (TypeError, ValueError) as error:
+            scores.append(checked_scores(number, results[number]))
+        except ValueError as error:
             reasons[number] = f"client {number} returned bad scores: {error}"
     return scores, reasons
+
+
+def scoring_instructions(info: ClientInfo, model: State, utility: bool) -> EvaluateIns:
+    """Send a client the generator of `model`, to be scored on its own held-out images.
+
+    `utility` asks for a classifier trained on generated images, too.
+    """
+    generator = {name: value for name, value in model.items() if name.startswith(f"{GEN}.")}
+    return EvaluateIns(
+        ndarrays_to_parameters(to_arrays(generator)),
+        {"client": info.number, "utility": utility},
+    )
+
+
+def _whole(values: Mapping[str, Scalar], key: str, *, at_least: int) -> int:
+    value = values.get(key)
+    if type(value) is not int or value < at_least:
+        raise ValueError(f"{key}={value!r} must be a whole number, at least {at_least}")
+    return value
+
+
+def _finite(values: Mapping[str, Scalar], key: str) -> float:
+    value = values.get(key)
+    if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]
+        raise ValueError(f"{key}={value!r} must be a finite number")
+    return float(value)  # type: ignore[arg-type]

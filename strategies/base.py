@@ -19,7 +19,6 @@ from flwr.common import (
     Parameters,
     Scalar,
     ndarrays_to_parameters,
-    parameters_to_ndarrays,
 )
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
@@ -27,21 +26,21 @@ from flwr.server.strategy import Strategy
 from torch import Tensor
 
 from huscf_flwr.checkpoint import Checkpoint, newest_checkpoint
-from huscf_flwr.clients import GANClient, to_arrays
+from huscf_flwr.clients import GANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.cuts import Cut
 from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation.scorer import Scorer
 from huscf_flwr.evaluation.scores import Scores
 from huscf_flwr.generator import Generator
-from huscf_flwr.nets import State, initial_state, net_shapes, select_blocks
-from huscf_flwr.records import ClientInfo, ClientRound, ClientScores, Progress, RoundRecord
+from huscf_flwr.nets import State, initial_state, net_shapes, select_blocks, to_arrays
+from huscf_flwr.records import ClientInfo, ClientRound, ClientScores, RoundRecord
 from huscf_flwr.report.writer import RunReport
-from strategies.answers import checked_state, returned_scores, scoring_instructions
+from huscf_flwr.split.pace import Progress
+from strategies.answers import Trained, checked_update, returned_scores, scoring_instructions
 from strategies.roster import Roster
 
 log = logging.getLogger("huscf_flwr.strategy")
-_METRICS = ("generator-loss", "discriminator-loss", "peak-memory-mb")
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,9 @@ class GANStrategy(Strategy):
     ) -> None:
         """Prepare; nothing is computed before the clients are there.
 
+        `restored` is the checkpoint that `resume` names, None without; what a subclass added to
+        it, the subclass takes from there.
+
         Parameters
         ----------
         config: the run config.
@@ -101,7 +103,8 @@ class GANStrategy(Strategy):
 
         Raises
         ------
-        UserError: the net cannot be built as configured, or Inception's weights cannot be had.
+        UserError: the net cannot be built as configured; the run to resume has no checkpoint,
+            another net, or all the rounds already; or Inception's weights cannot be had.
         """
         self.config = config
         self.report = report
@@ -110,14 +113,14 @@ class GANStrategy(Strategy):
         self.models: dict[int, State] = {0: initial_state(config.net_spec, config.seed)}
         self.assignment: dict[int, int] = {}
         self.rounds_before = 0
-        if config.resume:
-            self.restore(newest_checkpoint(Path(base_dir) / config.resume))
+        self.restored = self._restore() if config.resume else None
         self.scorer = Scorer(config, base_dir)
         self.roster = Roster(config, self.question, self.choose_cuts)
         self._round_started = 0.0
         self._iterations = 0
         self._instructed: list[int] = []
         self._asked: list[int] = []
+        self._lacking: set[int] = set()
         self._record: RoundRecord | None = None
 
     # What a strategy decides
@@ -140,25 +143,6 @@ class GANStrategy(Strategy):
     @abstractmethod
     def combine(self, server_round: int, updates: list[Update]) -> Combined:
         """Cluster, weigh and average a round's updates, which come in the clients' order."""
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint; clients that kept no state begin with fresh optimisers.
-
-        Raises
-        ------
-        UserError: it is of another net, or has all the rounds already.
-        """
-        expected = {name: value.shape for name, value in self.models[0].items()}
-        for model in checkpoint.models.values():
-            if {name: value.shape for name, value in model.items()} != expected:
-                raise UserError(f'resume="{self.config.resume}": that run trained another net')
-        if checkpoint.round >= self.config.num_server_rounds:
-            raise UserError(
-                f'resume="{self.config.resume}": that run has {checkpoint.round} rounds; '
-                f"num-server-rounds must be above that to go on"
-            )
-        self.models, self.assignment = checkpoint.models, checkpoint.assignment
-        self.rounds_before = checkpoint.round
 
     def checkpoint(self, server_round: int) -> Checkpoint:
         """What it takes to go on after this round."""
@@ -275,22 +259,23 @@ class GANStrategy(Strategy):
         """
         server_round += self.rounds_before
         activations, reasons = self.close_round()
-        updates, losses = [], {}
+        updates: list[Update] = []
+        trained: dict[int, Trained] = {}
         by_number = sorted(results, key=lambda result: self.roster.number_of(result[0]))
         for proxy, result in by_number:
             info = self.roster.clients[proxy.cid]
             if info.number in reasons:
                 continue
+            expected = select_blocks(next(iter(self.models.values())), self.client_blocks(info))
             try:
-                state = self._checked(info, parameters_to_ndarrays(result.parameters))
-                metrics = {name: float(result.metrics[name]) for name in _METRICS}
-            except (ValueError, TypeError, KeyError, EOFError, OSError) as error:
+                found = checked_update(result, expected)
+            except ValueError as error:
                 reasons[info.number] = f"client {info.number} returned a bad result: {error}"
                 continue
-            updates.append(Update(info, state, activations.get(info.number)))
-            losses[info.number] = metrics
+            trained[info.number] = found
+            updates.append(Update(info, found.state, activations.get(info.number)))
         for number in self._instructed:
-            if number not in reasons and number not in losses:
+            if number not in reasons and number not in trained:
                 reasons[number] = f"client {number}: its result did not arrive"
         self._explain(server_round, reasons, failures)
         if not updates:
@@ -305,9 +290,11 @@ class GANStrategy(Strategy):
                 combined.assignment[update.info.number],
                 combined.klds.get(update.info.number, 0.0),
                 combined.weights[update.info.number],
-                *(losses[update.info.number][name] for name in _METRICS),
+                back.losses.generator,
+                back.losses.discriminator,
+                back.peak_memory_mb,
             )
-            for update in updates
+            for update, back in zip(updates, trained.values(), strict=True)
         ]
         seconds = time.monotonic() - self._round_started
         self._record = RoundRecord(
@@ -379,13 +366,15 @@ class GANStrategy(Strategy):
         by_number = {self.roster.number_of(proxy): result for proxy, result in results}
         scores, reasons = returned_scores(by_number, self._asked)
         self._explain(server_round, reasons, failures)
-        lacking = [str(score.client) for score in scores if score.missing_classes]
-        if lacking:
-            log.warning(
-                "round %d: no held-out images of some classes: client %s",
-                server_round,
-                ", ".join(lacking),
-            )
+        for score in scores:
+            if score.missing_classes and score.client not in self._lacking:
+                log.warning(
+                    "client %d trains on images of %d class(es) of which it holds none out: "
+                    "its scores say nothing of them",
+                    score.client,
+                    score.missing_classes,
+                )
+                self._lacking.add(score.client)
         found: dict[int, list[ClientScores]] = {}
         for score in scores:
             found.setdefault(self.assignment[score.client], []).append(score)
@@ -398,6 +387,22 @@ class GANStrategy(Strategy):
         }
 
     # Helpers
+
+    def _restore(self) -> Checkpoint:
+        """Go on from the run to resume; clients that kept no state begin with fresh optimisers."""
+        checkpoint = newest_checkpoint(Path(self.base_dir) / self.config.resume)
+        expected = {name: value.shape for name, value in self.models[0].items()}
+        for model in checkpoint.models.values():
+            if {name: value.shape for name, value in model.items()} != expected:
+                raise UserError(f'resume="{self.config.resume}": that run trained another net')
+        if checkpoint.round >= self.config.num_server_rounds:
+            raise UserError(
+                f'resume="{self.config.resume}": that run has {checkpoint.round} rounds; '
+                f"num-server-rounds must be above that to go on"
+            )
+        self.models, self.assignment = checkpoint.models, checkpoint.assignment
+        self.rounds_before = checkpoint.round
+        return checkpoint
 
     def _finished(self, server_round: int) -> RoundRecord | None:
         """The record of this round, unless it was not finished."""
@@ -416,10 +421,6 @@ class GANStrategy(Strategy):
             for domain, cluster in record.by_domain_and_cluster()
             if domain
         }
-
-    def _checked(self, info: ClientInfo, arrays: list[np.ndarray]) -> State:
-        expected = select_blocks(next(iter(self.models.values())), self.client_blocks(info))
-        return checked_state(expected, arrays)
 
     def _explain(
         self,

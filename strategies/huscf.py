@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
@@ -22,11 +22,12 @@ from huscf_flwr.cuts import Cut, client_blocks, middle
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import DISC, GEN, PartialGAN, State
 from huscf_flwr.planning.measure import server_flops_per_s
-from huscf_flwr.records import ClientInfo, Progress
+from huscf_flwr.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.split.channel import LocalChannel
 from huscf_flwr.split.frames import Exchange, frame_bytes
 from huscf_flwr.split.grpc import MAX_FRAME_BYTES, RunnerServer
+from huscf_flwr.split.pace import Progress
 from huscf_flwr.split.runner import Runner, RunnerSettings
 from huscf_flwr.split.segments import Segments
 from huscf_flwr.split.session import SessionPlan
@@ -36,56 +37,26 @@ from strategies.planner import CutPlanner
 log = logging.getLogger("huscf_flwr.strategy")
 _OPTIMISER = "optimiser:"  # names in a checkpoint
 
-Clustering = Callable[[np.ndarray, int | None, int], np.ndarray]
-Weighting = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
-Averaging = Callable[
-    [
-        State,
-        Mapping[int, State],
-        Mapping[int, list[int]],
-        Mapping[int, float],
-        Mapping[int, float],
-    ],
-    tuple[State, dict[int, State]],
-]
-
 
 class HuSCF(GANStrategy):
-    """The paper's strategy.
+    """The paper's strategy. Its steps are `assign`, `weigh`, `average`: override any of them."""
 
-    Its three steps can be replaced by argument, or by overriding `assign`, `weigh` or `average`.
-    """
-
-    client_class: ClassVar[type[GANClient]] = SplitGANClient
+    client_class: ClassVar[type[SplitGANClient]] = SplitGANClient
 
     def __init__(
-        self,
-        config: RunConfig,
-        report: RunReport,
-        base_dir: str,
-        *,
-        serve: bool = True,
-        clustering: Clustering = cluster,
-        weighting: Weighting = weights,
-        averaging: Averaging = aggregate,
+        self, config: RunConfig, report: RunReport, base_dir: str, *, serve: bool = True
     ) -> None:
         """Build the server's segments and start the runner.
 
         Parameters
         ----------
         config, report, base_dir, serve: see `GANStrategy`; the runner listens on `runner-bind`.
-        clustering: like `huscf_flwr.clustering.cluster`.
-        weighting: like `huscf_flwr.clustering.weights`.
-        averaging: like `huscf_flwr.aggregation.aggregate`.
 
         Raises
         ------
-        UserError: a cut is impossible, a frame too large, or the port in use.
+        UserError: a cut is impossible, the port in use, or the run to resume of another strategy.
         """
         super().__init__(config, report, base_dir, serve=serve)
-        self._clustering = clustering
-        self._weighting = weighting
-        self._averaging = averaging
         self._paced = False
         self.planner = CutPlanner(config, self.shapes, base_dir, self._measure_server)
         least = Cut(1, 1, 1, 1)
@@ -95,12 +66,15 @@ class HuSCF(GANStrategy):
         }
         nets = self._server_nets()
         segments = Segments(nets, middle(len(self.shapes.disc)), config.learning_rate)
-        if config.resume:
-            segments.load(self._restored)
+        if self.restored is not None:
+            server = self.restored.server
+            if not server:
+                raise UserError(f'resume="{config.resume}": not a run of this strategy')
+            segments.load(server)
             segments.optimisers.load(
                 {
                     name.removeprefix(_OPTIMISER): value
-                    for name, value in self._restored.items()
+                    for name, value in server.items()
                     if name.startswith(_OPTIMISER)
                 }
             )
@@ -166,7 +140,7 @@ class HuSCF(GANStrategy):
         if not seen:
             return {number: self.assignment.get(number, 0) for number in numbers}
         k = None if self.config.clusters == "auto" else min(int(self.config.clusters), len(seen))
-        labels = self._clustering(_stacked(seen), k, self.config.seed)
+        labels = cluster(_stacked(seen), k, self.config.seed)
         fresh = {u.info.number: int(c) for u, c in zip(seen, labels, strict=True)}
         found = keep_labels(fresh, self.assignment)
         known = set(found.values())
@@ -188,7 +162,7 @@ class HuSCF(GANStrategy):
             klds[seen] = divergences(_stacked([updates[i] for i in seen]))
             klds[[i for i in range(len(updates)) if i not in seen]] = klds[seen].mean()
         beta = 0.0 if server_round <= self.config.warmup_rounds else self.config.kld_beta
-        shares = self._weighting(sizes, klds, beta)
+        shares = weights(sizes, klds, beta)
         return (
             dict(zip(numbers, map(float, shares), strict=True)),
             dict(zip(numbers, map(float, klds), strict=True)),
@@ -204,7 +178,7 @@ class HuSCF(GANStrategy):
         """The server's new blocks, and the whole net of each cluster."""
         states = {update.info.number: update.state for update in updates}
         server = self.runner.segments.state()
-        return self._averaging(server, states, groups, cluster_weights, global_weights)
+        return aggregate(server, states, groups, cluster_weights, global_weights)
 
     # GANStrategy
 
@@ -251,12 +225,6 @@ class HuSCF(GANStrategy):
             for info in clients
         }
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        super().restore(checkpoint)
-        self._restored = checkpoint.server
-        if not self._restored:
-            raise UserError(f'resume="{self.config.resume}": not a run of this strategy')
-
     def checkpoint(self, server_round: int) -> Checkpoint:
         segments = self.runner.segments
         moments = {f"{_OPTIMISER}{name}": v for name, v in segments.optimisers.state().items()}
@@ -288,7 +256,7 @@ class HuSCF(GANStrategy):
         return Combined(models, assignment, cluster_weights, klds)
 
     def local_client(self, context: Context) -> GANClient:
-        return SplitGANClient(
+        return self.client_class(
             context, lambda config: LocalChannel(self.runner, str(config["token"]))
         )
 

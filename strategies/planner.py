@@ -147,12 +147,12 @@ class CutPlanner:
                         f'{where} has the profile "{name}", but devices="{MEASURED}" '
                         "names no file of profiles"
                     )
-                found[info.number] = self._devices.named(name)
+                found[info.number] = self._devices.named(name, where)
             elif info.device:
                 own = read_profile(where, info.device, where)
                 (measured if OVERHEAD in info.device else found)[info.number] = own
         if measured:
-            self._measured = True
+            self._measured = self._measured or self.plan is None
             found |= zip(measured, alike(list(measured.values())), strict=True)
         return {info.number: found[info.number] for info in clients}
 

@@ -12,8 +12,8 @@ from flwr.server.client_proxy import ClientProxy
 from huscf_flwr.config import RunConfig
 from huscf_flwr.cuts import Cut
 from huscf_flwr.errors import UserError
-from huscf_flwr.planning.devices import DEVICE_KEYS
 from huscf_flwr.records import ClientInfo
+from strategies.answers import Properties, checked_properties
 
 log = logging.getLogger("huscf_flwr.strategy")
 _MEET_AT_A_TIME = 64
@@ -42,6 +42,8 @@ class Roster:
         self._config = config
         self._question = question
         self._choose_cuts = choose_cuts
+        self._domains = {source.name for source in config.data_settings(".").sources}
+        self._partitions = 0  # of the data that is dealt, as the first client says
         self._unusable: set[str] = set()
         self.clients: dict[str, ClientInfo] = {}
 
@@ -100,49 +102,83 @@ class Roster:
             )
 
     def _meet(self, manager: ClientManager) -> int:
-        """Ask clients not met before who they are; the number of partitions they know of."""
+        """Ask clients not met before who they are; the number of partitions they know of.
+
+        Who gives no answer is asked again the next time.
+        """
         known = {*self.clients, *self._unusable}
         new = sorted((p for p in list(manager.all().values()) if p.cid not in known), key=_cid)
         if not new:
             return -1
         with ThreadPoolExecutor(min(len(new), _MEET_AT_A_TIME)) as pool:
             answers = list(zip(new, pool.map(self._ask, new), strict=True))
-        for proxy, properties in answers:
-            if "error" in properties:
-                problem = str(properties["error"])
-                if int(properties["partition"]) >= 0 and not self.clients:
-                    raise UserError(problem)  # what the run config deals is wrong for all
-                log.warning("a client is left out: %s", problem)
-                self._unusable.add(proxy.cid)
-        self._enrol([(proxy.cid, answer) for proxy, answer in answers if "error" not in answer])
-        return max(int(properties["partitions"]) for _, properties in answers)
+        good: dict[str, Properties] = {}
+        for proxy, answer in answers:
+            if answer is None:
+                continue
+            try:
+                good[proxy.cid] = self._checked(answer)
+            except ValueError as error:
+                if "error" in answer and answer.get("partition", -1) != -1 and not self.clients:
+                    raise UserError(str(error)) from None  # what is dealt is wrong for all
+                self._leave_out(proxy.cid, "a client", error)
+        if good and self.clients:
+            self._join_late(self._numbered(good))
+        elif good:
+            self.clients = self._with_cuts(self._numbered(good))
+        return max((part[1] for part in (p.part for p in good.values()) if part), default=-1)
 
-    def _ask(self, proxy: ClientProxy) -> dict[str, Scalar]:
+    def _ask(self, proxy: ClientProxy) -> Mapping[str, Scalar] | None:
         ins = GetPropertiesIns(self._question())
         try:
             return proxy.get_properties(ins, self._config.start_timeout, 0).properties
         except Exception as error:  # whatever it is, the others go on
-            return {"partition": -1, "partitions": -1, "error": f"no answer: {error}"}
+            log.warning("a client gives no answer, and will be asked again: %s", error)
+            return None
 
-    def _enrol(self, answers: list[tuple[str, dict[str, Scalar]]]) -> None:
+    def _checked(self, answer: Mapping[str, Scalar]) -> Properties:
+        found = checked_properties(answer, self._domains)
+        if found.domain and found.part:
+            self._partitions = self._partitions or found.part[1]
+            if found.part[1] != self._partitions:
+                raise ValueError(
+                    f"partitions={found.part[1]}, but the others' data is dealt in "
+                    f"{self._partitions}"
+                )
+        return found
+
+    def _numbered(self, found: Mapping[str, Properties]) -> dict[str, ClientInfo]:
+        """Clients as the strategy knows them, without cuts, in the order of their numbers."""
         taken = {info.number for info in self.clients.values()}
         new: dict[str, ClientInfo] = {}
         # Nodes with a partition first, so that nobody else takes its number.
-        answers.sort(key=lambda answer: int(answer[1]["partition"]) < 0)
-        for cid, properties in answers:
-            number = int(properties["partition"])
+        for cid, who in sorted(found.items(), key=lambda item: item[1].part is None):
+            number = who.part[0] if who.part else -1
             if number < 0 or number in taken:
                 number = next(n for n in range(len(taken) + 1) if n not in taken)
             taken.add(number)
-            device = {key: properties[key] for key in DEVICE_KEYS if key in properties}
-            size, domain = int(properties["size"]), str(properties["domain"])
-            part = (int(properties["partition"]), int(properties["partitions"]))
-            new[cid] = ClientInfo(number, size, domain, device, part=part if domain else None)
-        if new:
-            cuts = self._choose_cuts(sorted(new.values(), key=lambda info: info.number))
-            self.clients |= {
-                cid: replace(info, cut=cuts[info.number]) for cid, info in new.items()
-            }
+            part = who.part if who.domain else None
+            new[cid] = ClientInfo(number, who.size, who.domain, who.device, part=part)
+        return dict(sorted(new.items(), key=lambda item: item[1].number))
+
+    def _join_late(self, new: Mapping[str, ClientInfo]) -> None:
+        """Take in clients together or, where something is wrong with one of them, one by one."""
+        try:
+            self.clients |= self._with_cuts(new)
+        except UserError as error:
+            for cid, info in new.items():
+                if len(new) > 1:
+                    self._join_late({cid: info})
+                else:
+                    self._leave_out(cid, f"client {info.number}", error)
+
+    def _with_cuts(self, new: Mapping[str, ClientInfo]) -> dict[str, ClientInfo]:
+        cuts = self._choose_cuts(list(new.values()))
+        return {cid: replace(info, cut=cuts[info.number]) for cid, info in new.items()}
+
+    def _leave_out(self, cid: str, who: str, error: Exception) -> None:
+        log.warning("%s is left out: %s", who, error)
+        self._unusable.add(cid)
 
 
 def _cid(proxy: ClientProxy) -> str:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import images, write_npz
 from flwr.app import Context, RecordDict
 from flwr.common import EvaluateIns, EvaluateRes
 
+from huscf_flwr.batches import LabelledImages
 from huscf_flwr.clients import GANClient, SplitGANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.nets import NetSpec, initial_state
@@ -49,12 +51,12 @@ def client_context(config: RunConfig, number: int, data: Path) -> Context:
 
 
 def run_on_own_data(
-    folder: Path, sizes: tuple[int, ...], make: Any = None, **settings: Any
+    folder: Path, sizes: tuple[int, ...], strategy_class: type[HuSCF] = HuSCF, **settings: Any
 ) -> tuple[Path, list[EvaluateRes]]:
     """Train clients with files of so many images; the run's folder, and what evaluating gave."""
     config = RunConfig(**{**SETTINGS, "num_clients": len(sizes), **settings})
     report = RunReport(config, str(folder))
-    strategy = HuSCF(config, report, str(folder), serve=False)
+    strategy = strategy_class(config, report, str(folder), serve=False)
     server = GANServer(strategy, max_workers=len(sizes))
     answers: list[EvaluateRes] = []
 
@@ -66,7 +68,7 @@ def run_on_own_data(
     for number, size in enumerate(sizes):
         data = write_npz(folder / f"own-{number}.npz", images(size, seed=number))
         context = client_context(config, number, data)
-        server.client_manager().register(Watched(context, make or strategy.local_client))
+        server.client_manager().register(Watched(context, strategy.local_client))
     server.fit(config.num_server_rounds, 600)
     return report.folder, answers
 
@@ -111,9 +113,7 @@ def test_clients_score_on_their_own_images_and_only_numbers_leave(
     )
 
 
-def test_a_page_has_the_scores_of_its_last_round(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_has_the_scores_of_its_last_round(tmp_path: Path) -> None:
     """Before the clients score round 2, the page shows what they found in round 1."""
     pages: list[str] = []
 
@@ -123,8 +123,10 @@ def test_a_page_has_the_scores_of_its_last_round(
             pages.append(page.read_text() if page.exists() else "")
             return super().evaluate(parameters, config)
 
-    monkeypatch.setattr("strategies.huscf.SplitGANClient", Looking)
-    run_on_own_data(tmp_path, (20, 20))
+    class WithLooking(HuSCF):
+        client_class = Looking
+
+    run_on_own_data(tmp_path, (20, 20), WithLooking)
     assert pages[:2] == ["", ""]
     assert all("image score (higher is better)" in page for page in pages[2:])
 
@@ -139,12 +141,13 @@ class _Odd(SplitGANClient):
         return loss, size, found
 
 
-def test_bad_scores_are_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("strategies.huscf.SplitGANClient", _Odd)
+class _WithOdd(HuSCF):
+    client_class = _Odd
+
+
+def test_bad_scores_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="huscf_flwr"):
-        folder, _ = run_on_own_data(tmp_path, (20, 40), num_server_rounds=1)
+        folder, _ = run_on_own_data(tmp_path, (20, 40), _WithOdd, num_server_rounds=1)
     assert any("client 0 returned bad scores" in line for line in caplog.messages)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["clusters_scores"]["0"]["clients"] == 1
@@ -176,3 +179,28 @@ def test_missing_classes_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert size == 8 and found["missing_classes"] == 1 and "accuracy" not in found
     with pytest.raises(RuntimeError, match="client 7: "):
         client.evaluate(arrays[:-1], {"client": 7, "utility": False})
+
+
+@pytest.mark.parametrize(
+    ("labels", "detail"), [([0, 1, 7, 0], "labels from 0 to 7"), ([0], "has 1 training images")]
+)
+def test_what_is_wrong_with_own_data_stays_on_the_node(
+    labels: list[int], detail: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = LabelledImages(images(len(labels)).images, torch.tensor(labels))
+    path = write_npz(tmp_path / "secret.npz", data)
+    client = SplitGANClient(client_context(RunConfig(**SETTINGS), 0, path))
+    told = [str(client.get_properties({})["error"])]
+    gen = initial_state(SPEC, 0)
+    arrays = [gen[name].numpy() for name in sorted(gen) if name.startswith("gen.")]
+    for ask in (
+        lambda: client.fit([], {"client": 3, "iterations": 1, "cut": "1-1-1-1"}),
+        lambda: client.evaluate(arrays, {"client": 3, "utility": False}),
+    ):
+        with pytest.raises(RuntimeError) as raised:
+            ask()
+        told.append(str(raised.value))
+    assert told[0] == "its own data cannot be used; its log says why"
+    assert told[1:] == [f"client 3: UserError: {told[0]}"] * 2
+    assert sum("secret.npz" in line for line in caplog.messages) == 3
+    assert detail in caplog.messages[0]

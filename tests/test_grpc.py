@@ -171,3 +171,14 @@ def test_nobody_answers() -> None:
     with pytest.raises(SessionError, match=r"cannot reach the runner at 127\.0\.0\.1:9 within"):
         channel.exchange(frame(Exchange.GENERATE))
     channel.close()
+
+
+def test_the_end_of_a_stream_is_not_taken_for_a_runner_out_of_reach() -> None:
+    with running(segments(), min_cohort=2) as runner:
+        server = RunnerServer(runner, "127.0.0.1:0")
+        runner.open_round(1, plans([CUT, CUT], 1))
+        channel = GrpcChannel(f"127.0.0.1:{server.port}", "0", dial_timeout=10, round_timeout=0.5)
+        with pytest.raises(SessionError, match=r"ended after round-timeout=0\.5 s"):
+            channel.exchange(frame(Exchange.GENERATE))  # and waits for client 1
+        channel.close()
+        server.close()

@@ -140,7 +140,7 @@ def test_stated_measured_and_dealt_devices_are_planned_together(folder: Path) ->
 @pytest.mark.parametrize(
     ("settings", "info", "message"),
     [
-        ({"devices": "fleet.toml"}, client(0, profile="tablet"), 'profile "tablet" is unknown'),
+        ({"devices": "fleet.toml"}, client(5, profile="tablet"), 'client 5: profile "tablet"'),
         ({"devices": "measured"}, client(3), "client 3 did not measure its device"),
         ({"devices": "measured"}, client(0, profile="x"), "names no file of profiles"),
         (

@@ -163,7 +163,8 @@ def test_a_run_that_is_going_on_has_a_page_too(copied: Path) -> None:
         (copied / name).unlink()
     shutil.rmtree(copied / "samples")
     with (copied / "metrics.csv").open("a") as file:
-        file.write("4,one,0,,,,,,1.0,1.0,1.0\n")  # and its clients were not written yet
+        scores = "," * 2 * len(CHEAP_SCORES)
+        file.write(f"4,one,0{scores},1.0,1.0,1.0\n")  # and its clients were not written yet
     page = write_page(copied).read_text()
     assert "it is going on, or ended early" in page and "The cuts were listed" in page
     assert len(sources(page)) == 6

@@ -1,5 +1,6 @@
 """The runner: who shares an iteration, what is answered twice, who is dropped and told why."""
 
+import itertools
 import threading
 
 import pytest
@@ -25,12 +26,7 @@ from conftest import (
 from huscf_flwr.cuts import Cut
 from huscf_flwr.nets import initial_state
 from huscf_flwr.split.channel import IterationLost, LocalChannel, SessionError
-from huscf_flwr.split.frames import (
-    Exchange,
-    FrameError,
-    decode,
-    encode,
-)
+from huscf_flwr.split.frames import LARGEST, Exchange, FrameError, decode, encode
 from huscf_flwr.split.segments import Member, Segments
 
 
@@ -117,8 +113,9 @@ def test_min_cohort_makes_iterations_joint() -> None:
 
 
 BAD = {
-    "NaN": (lambda f: f["fake"].view(-1)[3].fill_(float("nan")), "NaN or infinite"),
-    "infinite": (lambda f: f["fake"].view(-1)[3].fill_(float("inf")), "NaN or infinite"),
+    "NaN": (lambda f: f["fake"].view(-1)[3].fill_(float("nan")), "values from nan to nan"),
+    "infinite": (lambda f: f["fake"].view(-1)[3].fill_(float("inf")), "to inf: .* 1e\\+06"),
+    "huge": (lambda f: f["fake"].fill_(1e25), 'fake" has values from 1e\\+25 to'),
     "shape": (lambda f: f.update(fake=f["fake"][:-1]), r"shape \(3, .* was due"),
     "dtype": (lambda f: f.update(fake=f["fake"].double()), "dtype torch.float64"),
     "name": (lambda f: f.update(label=f.pop("fake")), r"tensors \['label'\]"),
@@ -157,6 +154,27 @@ def test_an_invalid_frame_drops_its_sender_only(kind: str, exchange: Exchange) -
     assert exchange.name in first.failure
     assert (second.iterations, second.failure) == (3, None)
     assert len(warnings) == 1 and first.failure in warnings[0]
+    assert all(torch.isfinite(value).all() for value in server.state().values())
+
+
+def test_the_largest_values_that_may_be_sent_leave_the_others_training() -> None:
+    server = segments()
+    with running(server, min_cohort=2) as runner:
+        runner.open_round(1, plans([CUT, OTHER], 3))
+
+        def large() -> None:
+            channel = LocalChannel(runner, "0")
+            for iteration, step in itertools.product(range(3), Exchange):
+                channel.exchange(frame(step, iteration, fill=LARGEST))
+
+        def good() -> None:
+            own = trainer(OTHER, initial_state(SPEC, 0))
+            own.train(
+                LocalChannel(runner, "1"), round_=1, iterations=3, batches=stream(1).__getitem__
+            )
+
+        in_threads([large, good])
+        assert [(o.iterations, o.failure) for o in runner.close_round()] == [(3, None)] * 2
     assert all(torch.isfinite(value).all() for value in server.state().values())
 
 

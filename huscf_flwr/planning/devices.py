@@ -69,13 +69,13 @@ class Devices:
     profiles: tuple[Profile, ...]
     shares: tuple[int, ...]
 
-    def named(self, name: str) -> Profile:
-        """The profile with this name; raises `UserError` if there is none."""
+    def named(self, name: str, where: str) -> Profile:
+        """The profile with this name; `where` begins the message of a `UserError` without one."""
         for profile in self.profiles:
             if profile.name == name:
                 return profile
         known = ", ".join(profile.name for profile in self.profiles)
-        raise UserError(f'profile "{name}" is unknown: the devices file has {known}')
+        raise UserError(f'{where}: profile "{name}" is unknown: the devices file has {known}')
 
     def spread(self, clients: int) -> list[int]:
         """How many of `clients` get each profile: their shares, the remainder to the first."""
@@ -241,17 +241,25 @@ def read_profile(name: str, table: Mapping[str, Any], where: str) -> Profile:
 
     Raises
     ------
-    UserError: a speed is missing, no number, or not above 0.
+    UserError: a speed is missing, no finite number, or not above 0; or the overhead, which may be
+        missing, is no finite number, or below 0.
     """
-    for key in SPEEDS:
-        value = table.get(key)
-        if type(value) not in (int, float):
-            problem = f"lacks {key}" if value is None else f"{key}={value!r} must be a number"
-            raise UserError(f"{where}: {problem}")
-        if not (math.isfinite(value) and value > 0):  # type: ignore[arg-type, operator]
-            raise UserError(f"{where}: {key}={value:g} must be above 0")
-    flops_per_s, link_bytes_per_s = (float(table[key]) for key in SPEEDS)
-    return Profile(name, flops_per_s, link_bytes_per_s, float(table.get(OVERHEAD, 0.0)))
+    flops_per_s, link_bytes_per_s = (_number(table, key, where) for key in SPEEDS)
+    for key, speed in zip(SPEEDS, (flops_per_s, link_bytes_per_s), strict=True):
+        if not 0 < speed < math.inf:
+            raise UserError(f"{where}: {key}={speed:g} must be above 0, and finite")
+    overhead_s = _number({OVERHEAD: 0.0, **table}, OVERHEAD, where)
+    if not 0 <= overhead_s < math.inf:
+        raise UserError(f"{where}: {OVERHEAD}={overhead_s:g} must be at least 0, and finite")
+    return Profile(name, flops_per_s, link_bytes_per_s, overhead_s)
+
+
+def _number(table: Mapping[str, Any], key: str, where: str) -> float:
+    value = table.get(key)
+    if type(value) not in (int, float):
+        problem = f"lacks {key}" if value is None else f"{key}={value!r} must be a number"
+        raise UserError(f"{where}: {problem}")
+    return float(value)  # type: ignore[arg-type]
 
 
 def _only(table: Mapping[str, Any], known: set[str], where: str) -> None:

@@ -83,13 +83,13 @@ def speed_from(
 
 
 def server_flops_per_s(segments: Segments, spec: NetSpec, batch_size: int, cohort: int) -> float:
-    """Speed of this process as the server, for a cohort; trains the segments on noise."""
+    """Speed of this process as the server, for a cohort; trains the segments on constants."""
     shapes, costs = net_shapes(spec), net_costs(spec, batch_size)
     device = next(segments.nets.parameters()).device
     flops, steps = [], []
     for cut in reversed(_extremes(shapes)):
         requests = {
-            exchange: _noise(sent)
+            exchange: _constant(sent)
             for exchange, (sent, _) in frame_shapes(cut, shapes, batch_size).items()
         }
         members = {k: Member(cut.gen(shapes), cut.disc(shapes)) for k in range(cohort)}
@@ -139,7 +139,7 @@ class _Echo:
     def __init__(self, channel: Channel, cut: Cut, shapes: NetShapes, batch_size: int) -> None:
         self._channel = channel
         answers = frame_shapes(cut, shapes, batch_size).items()
-        self._answers = {exchange: _noise(answer) for exchange, (_, answer) in answers}
+        self._answers = {exchange: _constant(answer) for exchange, (_, answer) in answers}
 
     def exchange(self, frame: Frame) -> Frame:
         self._channel.exchange(frame)
@@ -176,7 +176,8 @@ def _times(steps: Sequence[Callable[[], object]], device: str) -> list[float]:
     return [float(seconds) for seconds in np.mean(turns, axis=0)]
 
 
-def _noise(shapes: Shapes) -> dict[str, torch.Tensor]:
+def _constant(shapes: Shapes) -> dict[str, torch.Tensor]:
+    """Activations or gradients to compute with: how long that takes is not a matter of values."""
     return {name: torch.full(tuple(shape), 1e-3) for name, shape in shapes.items()}
 
 

@@ -41,8 +41,6 @@ def search_cuts(
     *,
     search: str = "auto",
     seed: int = 0,
-    population: int = 1000,
-    generations: int = 1000,
 ) -> tuple[np.ndarray, str]:
     """The best cuts found for a fleet, and by which search.
 
@@ -54,7 +52,6 @@ def search_cuts(
         treated alike; `genetic` one that is at least as fast as every common cut for all;
         `auto` is exhaustive where that means at most `MAX_PLANS`.
     seed: of the genetic search.
-    population, generations: of the genetic search, which ends earlier when it has converged.
 
     Returns
     -------
@@ -83,7 +80,7 @@ def search_cuts(
         best = [exhaustive(net, limits, fleet) for net, limits in nets]
         return np.concatenate(best, axis=1), "exhaustive"
     rng = np.random.default_rng(seed)
-    best = [genetic(net, limits, fleet, rng, population, generations) for net, limits in nets]
+    best = [genetic(net, limits, fleet, rng) for net, limits in nets]
     return np.concatenate(best, axis=1), "genetic"
 
 
@@ -116,7 +113,8 @@ def genetic(
     The paper's algorithm and parameters: tournaments of 5, uniform crossover with probability
     0.7, mutation with probability 0.01 per gene; the best plan stays. A gene is a deadline, not
     the cut of a group: there are as few of them for a thousand groups as for seven, and a plan
-    between two good ones is good, too.
+    between two good ones is good, too. Evolution ends after so many generations, or earlier
+    when it has converged.
     """
     deadlines = _deadlines(costs, limits, fleet)
     groups = len(fleet.profiles)

@@ -142,11 +142,21 @@ class GrpcChannel:
                 break
             except grpc.RpcError as error:
                 self._drop_connection()
+                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    raise SessionError(
+                        f"the stream to the runner at {self._address} ended after "
+                        f"round-timeout={self._round_timeout:g} s"
+                    ) from error
+                status = f"{error.code().name}: {error.details()}"
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise SessionError(
+                        f"the stream to the runner at {self._address} broke: {status}"
+                    ) from error
                 deadline = deadline or time.monotonic() + patience
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
+                if time.monotonic() > deadline:
                     raise SessionError(
                         f"cannot reach the runner at {self._address} within {patience:g} s: "
-                        f"{error.code().name}: {error.details()}"
+                        f"{status}"
                     ) from error
                 time.sleep(0.1)
         kind, body = answer[:1], answer[1:]

@@ -1,8 +1,17 @@
-"""How long iterations take: a stopwatch for the segment runner."""
+"""Where a round stands, and how long its iterations take."""
 
 import time
 from dataclasses import dataclass
 from typing import NamedTuple
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a round stands: client iterations done and planned, and a few words on it."""
+
+    done: int
+    planned: int
+    note: str
 
 
 class Pace(NamedTuple):

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from huscf_flwr.cpu import cores, use_threads
 from huscf_flwr.nets import NetShapes
-from huscf_flwr.records import Progress
 from huscf_flwr.split.channel import IterationLost, SessionError
 from huscf_flwr.split.frames import (
     Exchange,
@@ -26,7 +25,7 @@ from huscf_flwr.split.frames import (
     FrameKey,
     check_tensors,
 )
-from huscf_flwr.split.pace import Pace, Stopwatch
+from huscf_flwr.split.pace import Pace, Progress, Stopwatch
 from huscf_flwr.split.segments import Iteration, Member, Segments
 from huscf_flwr.split.session import EchoSession, Session, SessionOutcome, SessionPlan
 

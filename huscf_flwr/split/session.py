@@ -8,7 +8,7 @@ from torch import Tensor
 
 from huscf_flwr.cuts import Cut
 from huscf_flwr.split.channel import SessionError
-from huscf_flwr.split.frames import Exchange, Frame, FrameKey, check_finite, frame_shapes
+from huscf_flwr.split.frames import Exchange, Frame, FrameKey, check_values, frame_shapes
 
 if TYPE_CHECKING:
     from huscf_flwr.split.runner import Runner
@@ -137,10 +137,10 @@ class EchoSession:
 
         Raises
         ------
-        FrameError: it has values that are NaN or infinite.
+        FrameError: it has values that no frame may have.
         """
         for tensor in frame.tensors.values():
-            check_finite(tensor, "echo")
+            check_values(tensor, "echo")
         return self._runner._echo(frame).result(self._runner.settings.straggler_timeout)
 
     def disconnected(self, connection: int) -> None:
