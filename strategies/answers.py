@@ -1,27 +1,25 @@
-"""What is asked of clients and what they answer: nothing unchecked gets past this module.
+"""What clients answer, checked: nothing unchecked gets past this module.
 
 Whatever is wrong with an answer, the check raises `ValueError` with a message that fits behind the
 client's name, so that the caller can leave that client out and go on.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from flwr.common import (
-    EvaluateIns,
     EvaluateRes,
     FitRes,
     Scalar,
-    ndarrays_to_parameters,
     parameters_to_ndarrays,
 )
 
 from huscf_flwr.evaluation.scores import CHEAP_SCORES, REAL
 from huscf_flwr.losses import Losses
-from huscf_flwr.nets import GEN, State, from_arrays, to_arrays
+from huscf_flwr.nets import State, from_arrays
 from huscf_flwr.planning.devices import DEVICE_KEYS
-from huscf_flwr.records import ClientInfo, ClientScores
+from huscf_flwr.records import ClientScores
 from huscf_flwr.split.frames import check_values
 
 _METRICS = ("generator-loss", "discriminator-loss", "peak-memory-mb")
@@ -141,38 +139,6 @@ def checked_scores(client: int, result: EvaluateRes) -> ClientScores:
         result.num_examples,
         _whole(found, "missing_classes", at_least=0),
         {name: _finite(found, name) for name in sorted(names)},
-    )
-
-
-def returned_scores(
-    results: Mapping[int, EvaluateRes], asked: Iterable[int]
-) -> tuple[list[ClientScores], dict[int, str]]:
-    """The good scores in the clients' order; and why the other clients that were asked have none.
-
-    `results` is by client number.
-    """
-    scores: list[ClientScores] = []
-    reasons: dict[int, str] = {}
-    for number in sorted({*asked, *results}):
-        if number not in results:
-            reasons[number] = f"client {number} returned no scores"
-            continue
-        try:
-            scores.append(checked_scores(number, results[number]))
-        except ValueError as error:
-            reasons[number] = f"client {number} returned bad scores: {error}"
-    return scores, reasons
-
-
-def scoring_instructions(info: ClientInfo, model: State, utility: bool) -> EvaluateIns:
-    """Send a client the generator of `model`, to be scored on its own held-out images.
-
-    `utility` asks for a classifier trained on generated images, too.
-    """
-    generator = {name: value for name, value in model.items() if name.startswith(f"{GEN}.")}
-    return EvaluateIns(
-        ndarrays_to_parameters(to_arrays(generator)),
-        {"client": info.number, "utility": utility},
     )
 
 

@@ -3,7 +3,7 @@
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,15 +30,13 @@ from huscf_flwr.clients import GANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.cuts import Cut
 from huscf_flwr.errors import UserError
-from huscf_flwr.evaluation.scorer import Scorer
-from huscf_flwr.evaluation.scores import Scores
-from huscf_flwr.generator import Generator
 from huscf_flwr.nets import State, initial_state, net_shapes, select_blocks, to_arrays
 from huscf_flwr.records import ClientInfo, ClientRound, ClientScores, RoundRecord
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.split.pace import Progress
-from strategies.answers import Trained, checked_update, returned_scores, scoring_instructions
+from strategies.answers import Trained, checked_update
 from strategies.roster import Roster
+from strategies.scoring import Scoring
 
 log = logging.getLogger("huscf_flwr.strategy")
 
@@ -114,13 +112,11 @@ class GANStrategy(Strategy):
         self.assignment: dict[int, int] = {}
         self.rounds_before = 0
         self.restored = self._restore() if config.resume else None
-        self.scorer = Scorer(config, base_dir)
+        self._scoring = Scoring(config, base_dir)
         self.roster = Roster(config, self.question, self.choose_cuts)
         self._round_started = 0.0
         self._iterations = 0
         self._instructed: list[int] = []
-        self._asked: list[int] = []
-        self._lacking: set[int] = set()
         self._record: RoundRecord | None = None
 
     # What a strategy decides
@@ -185,7 +181,7 @@ class GANStrategy(Strategy):
         if self._record is None:
             raise UserError("no round was finished: there is nothing to report")
         self.report.generators(self._record)  # first: scoring may take long, and fail
-        scores = self._scores(self._record, self.scorer.full)
+        scores = self._scoring.by_server(self._record, full=True)
         self.report.finish(replace(self._record, scores=scores), self.summary())
 
     def record_round(self, server_round: int) -> None:
@@ -317,7 +313,7 @@ class GANStrategy(Strategy):
             return None
         self.report.checkpoint(self.checkpoint(record.round))
         if self.config.scores_due(record.round):
-            record = replace(record, scores=self._scores(record, self.scorer.cheap))
+            record = replace(record, scores=self._scoring.by_server(record, full=False))
             self._record = record
         loss = float(np.mean([client.generator_loss for client in record.clients]))
         return loss, {
@@ -336,17 +332,12 @@ class GANStrategy(Strategy):
         server_round += self.rounds_before
         if not self.config.scores_due(server_round):
             return []
-        own = {
-            proxy: info
-            for proxy, info in self.roster.connected(client_manager).items()
-            if not info.domain and self.assignment.get(info.number) in self.models
-        }
-        self._asked = [info.number for info in own.values()]
-        last = server_round == self.config.num_server_rounds
-        return [
-            (proxy, scoring_instructions(info, self.models[self.assignment[info.number]], last))
-            for proxy, info in own.items()
-        ]
+        return self._scoring.instructions(
+            self.roster.connected(client_manager),
+            self.assignment,
+            self.models,
+            full=server_round == self.config.num_server_rounds,
+        )
 
     def aggregate_evaluate(
         self,
@@ -364,17 +355,8 @@ class GANStrategy(Strategy):
         """
         server_round += self.rounds_before
         by_number = {self.roster.number_of(proxy): result for proxy, result in results}
-        scores, reasons = returned_scores(by_number, self._asked)
+        scores, reasons = self._scoring.returned(by_number)
         self._explain(server_round, reasons, failures)
-        for score in scores:
-            if score.missing_classes and score.client not in self._lacking:
-                log.warning(
-                    "client %d trains on images of %d class(es) of which it holds none out: "
-                    "its scores say nothing of them",
-                    score.client,
-                    score.missing_classes,
-                )
-                self._lacking.add(score.client)
         found: dict[int, list[ClientScores]] = {}
         for score in scores:
             found.setdefault(self.assignment[score.client], []).append(score)
@@ -409,18 +391,6 @@ class GANStrategy(Strategy):
         record = self._record
         due = server_round + self.rounds_before
         return record if record is not None and record.round == due else None
-
-    def _scores(
-        self, record: RoundRecord, score: Callable[[Generator, str], Scores]
-    ) -> dict[tuple[str, int], Scores]:
-        """Scores of each cluster's generator against the true domains of its clients."""
-        return {
-            (domain, cluster): score(
-                Generator(self.config.net_spec, record.models[cluster]), domain
-            )
-            for domain, cluster in record.by_domain_and_cluster()
-            if domain
-        }
 
     def _explain(
         self,
