@@ -97,7 +97,12 @@ class RunConfig:
     warmup_rounds: int = _key(2, "first rounds, with one cluster and weights by size", at_least=0)
 
     min_cohort: int = _key(1, "clients that an iteration waits for", at_least=1)
-    max_batch: int = _key(512, "images that one iteration on the server holds", at_least=2)
+    max_batch: int = _key(
+        256,
+        "images that one iteration on the server holds: the fewer, the more steps its blocks "
+        "take, and the fewer clients train at a time",
+        at_least=2,
+    )
     straggler_timeout: float = _key(60.0, "seconds to wait for a client's frame", above=0)
     round_timeout: float = _key(
         3600.0,
@@ -112,7 +117,7 @@ class RunConfig:
 
     evaluate_every: int = _key(4, "rounds between scores; the last is scored", at_least=1)
     utility_images: int = _key(
-        10_000,
+        30_000,
         "generated images that the last scores are of, and that the utility classifier is "
         "trained on",
         at_least=100,

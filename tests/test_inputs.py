@@ -49,7 +49,7 @@ def test_true_and_false_are_read_as_such(tmp_path: Path) -> None:
         ("channels=2", "channels=2: must be one of 1, 3"),
         ("clusters=many", 'clusters="many": must be auto or a positive number'),
         ("straggler-timeout=4000", "straggler-timeout=4000 must be below round-timeout=3600"),
-        ("min-cohort=9", "min-cohort=9 .* exceed max-batch=512: it must be at least 576"),
+        ("min-cohort=5", "min-cohort=5 .* exceed max-batch=256: it must be at least 320"),
         ("domains=digits,digits", "names a domain twice"),
         ("width", '"width" is not key=value'),
         ("tensorboard=yes", "tensorboard='yes': must be true or false"),

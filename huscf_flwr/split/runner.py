@@ -48,7 +48,7 @@ class RunnerSettings:
 
     batch_size: int
     min_cohort: int = 1
-    max_batch: int = 512
+    max_batch: int = 256
     straggler_timeout: float = 60.0
     round_timeout: float = 3600.0
 
