@@ -239,6 +239,16 @@ def test_clusters_csv_counts_the_labels_that_clients_were_dealt(finished: Path) 
         assert sum(member.labels) == member.size
 
 
+def test_scores_stand_beside_those_of_real_images(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    found = json.loads((finished / "summary.json").read_text())["domains"]["one"]
+    for value, real in (
+        (found["image_score"], found["details"]["image_score"]["real"]),
+        (found["utility"]["fpr"], found["details"]["utility"]["real"]["fpr"]),
+    ):
+        assert f"<td>{value:.4g} ({real:.4g})</td>" in page
+
+
 def test_metrics_csv_has_each_score_beside_that_of_real_images(finished: Path) -> None:
     run = read_run(finished)
     assert run.scores == sorted(CHEAP_SCORES)

@@ -64,7 +64,9 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "sections": _SECTIONS,
         "headline": _headline(run),
         "scores_head": ["", *scored],
-        "scores": _score_rows(scored),
+        "scores": _score_rows(
+            {of: _beside_real(scores, run.details()[of]) for of, scores in scored.items()}
+        ),
         "details": _score_rows(run.details()),
         "score_curves": figures.curves(run, run.scores) if run.scores else None,
         "on_real": any(name.endswith(REAL) for row in run.metrics for name in row.values),
@@ -127,6 +129,17 @@ def _score_rows(scored: Mapping[str, Mapping[str, Any]]) -> _Rows:
     columns = [dict(flat(scores)) for scores in scored.values()]
     names = dict.fromkeys(name for scores in columns for name in scores)
     return [[figures.title(name), *(scores.get(name) for scores in columns)] for name in names]
+
+
+def _beside_real(scores: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores, each with what real images get in parentheses where `details` have it."""
+
+    def text(score: Any, real: Any) -> Any:
+        if isinstance(score, Mapping):
+            return {name: text(value, (real or {}).get(name)) for name, value in score.items()}
+        return score if real is None else f"{_value(score)} ({_value(real)})"
+
+    return {name: text(score, details.get(name, {}).get("real")) for name, score in scores.items()}
 
 
 def _pairs(run: RunFiles) -> Iterator[dict[str, Any]]:

@@ -129,7 +129,7 @@ summary { cursor: pointer; color: var(--link); }
 {% if score_curves %}
 {{ chart(score_curves) }}
 {% if on_real %}
-<p>Dashed: what real images get in place of generated ones.</p>
+<p>Dashed, and in parentheses: what real images get in place of generated ones.</p>
 {% endif %}
 {% else %}
 <p>No round has scores.</p>
