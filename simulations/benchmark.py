@@ -87,8 +87,8 @@ def flwr_run(folder: Path, **settings: object) -> dict[str, Any]:
         "OMP_NUM_THREADS": "1",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    # Not in `folder`, which will be deleted: the SuperLink that this starts lives on in its own, and
-    # without that, later runs end before they begin.
+    # Not in `folder`, which will be deleted: the SuperLink that this starts lives on where it was
+    # started, and without that folder later runs end before they begin.
     _run(command, Path(tempfile.gettempdir()), {**os.environ, **settings_of_flower})
     return json.loads((output / "summary.json").read_text())  # type: ignore[no-any-return]
 
