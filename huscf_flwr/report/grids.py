@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from huscf_flwr.batches import LabelledImages, to_uint8, to_unit
 from huscf_flwr.generator import Generator
@@ -13,8 +12,6 @@ GRID_ROWS = 8
 """Images of each class in the grids of a run."""
 
 _VISIBLE = 48  # pixels that an image has at least
-_GAP = 4  # pixels between images
-_GREY = 128
 
 
 def save_grid(generator: Generator, path: Path) -> None:
@@ -44,14 +41,9 @@ def save_images(images: Tensor, path: Path, columns: int) -> None:
     OSError: the file cannot be written.
     """
     from PIL import Image
+    from torchvision.utils import make_grid
 
     scale = max(1, _VISIBLE // images.shape[-1])
     enlarged = to_uint8(images).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    missing = rows * columns - len(images)
-    tiles = pad(enlarged, (_GAP, 0, _GAP, 0, 0, 0, 0, missing), value=_GREY)
-    sheet = tiles.unflatten(0, (rows, columns)).permute(2, 0, 3, 1, 4)
-    sheet = pad(sheet.flatten(3, 4).flatten(1, 2), (0, _GAP, 0, _GAP), value=_GREY)
-    pixels = sheet.expand(3, -1, -1).permute(1, 2, 0)
-    Image.fromarray(pixels.contiguous().numpy()).save(path, format="PNG")
+    grid = make_grid(enlarged, nrow=columns, padding=4, pad_value=128)
+    Image.fromarray(grid.permute(1, 2, 0).numpy()).save(path, format="PNG")
