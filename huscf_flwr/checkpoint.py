@@ -47,13 +47,33 @@ class Checkpoint:
             old.unlink()
 
 
-def newest_checkpoint(run_folder: Path) -> Checkpoint:
-    """Read the last checkpoint of a run.
+def checkpoint_to_resume(run_folder: Path, like: State, rounds: int) -> Checkpoint:
+    """The last checkpoint of a run, to go on from.
+
+    Parameters
+    ----------
+    run_folder: of that run.
+    like: a whole net as it has to be, by names and shapes.
+    rounds: how many there shall be in the end.
 
     Raises
     ------
-    UserError: the folder has none, or it cannot be read.
+    UserError: it has none or one that cannot be read, trained another net, or has all the rounds.
     """
+    checkpoint = _newest(run_folder)
+    expected = {name: value.shape for name, value in like.items()}
+    for model in checkpoint.models.values():
+        if {name: value.shape for name, value in model.items()} != expected:
+            raise UserError(f'resume="{run_folder}": that run trained another net')
+    if checkpoint.round >= rounds:
+        raise UserError(
+            f'resume="{run_folder}": that run has {checkpoint.round} rounds; '
+            "num-server-rounds must be above that to go on"
+        )
+    return checkpoint
+
+
+def _newest(run_folder: Path) -> Checkpoint:
     files = _files(run_folder / "checkpoints")
     if not files:
         raise UserError(f'resume="{run_folder}": no checkpoint in it')

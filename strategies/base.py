@@ -25,7 +25,7 @@ from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import Strategy
 from torch import Tensor
 
-from huscf_flwr.checkpoint import Checkpoint, newest_checkpoint
+from huscf_flwr.checkpoint import Checkpoint, checkpoint_to_resume
 from huscf_flwr.clients import GANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.cuts import Cut
@@ -111,7 +111,12 @@ class GANStrategy(Strategy):
         self.models: dict[int, State] = {0: initial_state(config.net_spec, config.seed)}
         self.assignment: dict[int, int] = {}
         self.rounds_before = 0
-        self.restored = self._restore() if config.resume else None
+        self.restored: Checkpoint | None = None
+        if config.resume:  # clients that kept no state begin with fresh optimisers
+            folder = Path(base_dir) / config.resume
+            found = checkpoint_to_resume(folder, self.models[0], config.num_server_rounds)
+            self.models, self.assignment = found.models, found.assignment
+            self.rounds_before, self.restored = found.round, found
         self._scoring = Scoring(config, base_dir)
         self.roster = Roster(config, self.question, self.choose_cuts)
         self._round_started = 0.0
@@ -369,22 +374,6 @@ class GANStrategy(Strategy):
         }
 
     # Helpers
-
-    def _restore(self) -> Checkpoint:
-        """Go on from the run to resume; clients that kept no state begin with fresh optimisers."""
-        checkpoint = newest_checkpoint(Path(self.base_dir) / self.config.resume)
-        expected = {name: value.shape for name, value in self.models[0].items()}
-        for model in checkpoint.models.values():
-            if {name: value.shape for name, value in model.items()} != expected:
-                raise UserError(f'resume="{self.config.resume}": that run trained another net')
-        if checkpoint.round >= self.config.num_server_rounds:
-            raise UserError(
-                f'resume="{self.config.resume}": that run has {checkpoint.round} rounds; '
-                f"num-server-rounds must be above that to go on"
-            )
-        self.models, self.assignment = checkpoint.models, checkpoint.assignment
-        self.rounds_before = checkpoint.round
-        return checkpoint
 
     def _finished(self, server_round: int) -> RoundRecord | None:
         """The record of this round, unless it was not finished."""

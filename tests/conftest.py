@@ -8,13 +8,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from huscf_flwr.batches import BatchStream, LabelledImages
+from huscf_flwr.config import RunConfig
 from huscf_flwr.cuts import Cut
+from huscf_flwr.data.format import ImageFormat
+from huscf_flwr.data.sources import Domain, find_sources, load_domain
 from huscf_flwr.evaluation import classifier as classifier_module
 from huscf_flwr.nets import (
     DISC,
@@ -43,6 +47,28 @@ CUT, OTHER = Cut(1, 1, 1, 1), Cut(2, 1, 2, 2)
 BATCH = 4
 RATE = 1e-2
 PROJECT = Path(__file__).resolve().parents[1]
+FORMAT = ImageFormat(16, 1, 3)
+GREY = ImageFormat(16, 1, 10)
+COLOUR = ImageFormat(16, 3, 10)
+
+
+def tiny(**settings: Any) -> RunConfig:
+    """A run of three clients and two domains, one.npz and two.npz, that takes a moment."""
+    return RunConfig(
+        **{
+            "num_clients": 3,
+            "num_classes": 3,
+            "width": 2,
+            "batch_size": BATCH,
+            "local_epochs": 1,
+            "num_server_rounds": 3,
+            "utility_images": 100,
+            "warmup_rounds": 1,
+            "clusters": "2",
+            "domains": "one.npz,two.npz",
+            **settings,
+        }
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -77,6 +103,12 @@ def write_npz(path: Path, data: LabelledImages) -> Path:
     """Save images as a domain."""
     np.savez(path, images=data.images.permute(0, 2, 3, 1).numpy(), labels=data.labels.numpy())
     return path
+
+
+def load(name: str, folder: Path, image_format: ImageFormat = FORMAT) -> Domain:
+    """A domain as the run key `domains` calls it, for a caller in `folder`; sets are in sets/."""
+    (source,) = find_sources(name, str(folder), data_root="sets", download=False)
+    return load_domain(source, image_format)
 
 
 def segments(dtype: torch.dtype = torch.float32, seed: int = 0) -> Segments:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import bytes_of, images, write_npz
+from conftest import bytes_of, images, tiny, write_npz
 from flwr.app import Context, RecordDict
 from flwr.common import FitIns, parameters_to_ndarrays
 from torch import Tensor
@@ -27,19 +27,6 @@ from huscf_flwr.split.session import Session
 from simulations.engine import Engine
 from strategies import HuSCF
 
-TINY = {
-    "num_clients": 3,
-    "num_classes": 3,
-    "width": 2,
-    "batch_size": 4,
-    "local_epochs": 1,
-    "num_server_rounds": 3,
-    "utility_images": 100,
-    "warmup_rounds": 1,
-    "clusters": "2",
-    "domains": "one.npz,two.npz",
-}
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -47,10 +34,6 @@ def folder(tmp_path: Path) -> Path:
     write_npz(tmp_path / "one.npz", images(30, seed=1))
     write_npz(tmp_path / "two.npz", images(30, seed=2))
     return tmp_path
-
-
-def tiny(**settings: Any) -> RunConfig:
-    return RunConfig(**{**TINY, **settings})
 
 
 def test_two_lockstep_runs_end_in_identical_bytes(folder: Path) -> None:

@@ -43,12 +43,15 @@ def generator(seed: int = 0) -> Generator:
 
 def test_image_score() -> None:
     sure = torch.eye(4).repeat(5, 1)
-    assert image_score(sure) == pytest.approx(4.0, rel=1e-6)
-    assert image_score(torch.full((20, 4), 0.25)) == pytest.approx(1.0)
-    assert image_score(torch.eye(4)[:1].repeat(20, 1)) == pytest.approx(1.0)
+    assert image_score(sure, 20) == pytest.approx(4.0, rel=1e-6)
+    assert image_score(torch.full((20, 4), 0.25), 20) == pytest.approx(1.0)
+    assert image_score(torch.eye(4)[:1].repeat(20, 1), 20) == pytest.approx(1.0)
     half = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
     kl = 0.9 * math.log(0.9 / 0.5) + 0.1 * math.log(0.1 / 0.5)
-    assert image_score(half) == pytest.approx(math.exp(kl))
+    assert image_score(half, 2) == pytest.approx(math.exp(kl))
+    # A group of classes 0 to 3, one of 0 and 1, twice each, and one left over.
+    three = torch.cat([torch.eye(4), torch.eye(4)[[0, 1, 0, 1, 3]]])
+    assert image_score(three, 4) == pytest.approx((4 + 2) / 2)
 
 
 def test_cluster_recovery() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import BATCH, images, running, segments, write_npz
+from conftest import BATCH, images, running, segments, tiny, write_npz
 from flwr.app import Context, RecordDict
 
 from huscf_flwr.clients import SplitGANClient
@@ -35,19 +35,13 @@ MOST, LEAST = Cut(2, 2, 2, 2), Cut(1, 1, 1, 1)
 
 
 def config(**settings: Any) -> RunConfig:
-    return RunConfig(
-        **{
-            "num_clients": 4,
-            "num_classes": 3,
-            "width": 2,
-            "batch_size": BATCH,
-            "local_epochs": 1,
-            "num_server_rounds": 1,
-            "utility_images": 100,
-            "domains": "one.npz",
-            **settings,
-        }
-    )
+    one_domain = {
+        "num_clients": 4,
+        "num_server_rounds": 1,
+        "clusters": "auto",
+        "domains": "one.npz",
+    }
+    return tiny(**{**one_domain, **settings})
 
 
 @pytest.fixture

@@ -28,9 +28,10 @@ CHEAP_IMAGES = 1000
 
 @dataclass(frozen=True)
 class _Real:
-    """The same for all generators: features (n, d) of held-out images, and distances to them."""
+    """The same for all generators: features (n, d) of held-out images, and scores of real ones."""
 
     held_out: np.ndarray
+    image_score: float
     frechet_distance: float
     kernel_distance: float
     stabilised: bool
@@ -123,19 +124,18 @@ class Evaluator:
     def _scores(self, images: Tensor, extractor: Extractor) -> Scores:
         """The scores of generated images (n, C, H, W) in [-1, 1]."""
         own, held_out = self._own_extractor, len(self.domain.test)
+        real = self._real(extractor, len(images))
         image = Score(
             name="image_score",
-            value=image_score(self._classifier.probabilities(images)),
-            real=image_score(self._classifier.probabilities(to_unit(self.domain.test.images))),
+            value=self._image_score(images, len(images)),
+            real=real.image_score,
             extractor=own.name,
             resize=own.resize,
             n_generated=len(images),
             n_real=held_out,
             seed=self._seed,
         )
-        count = min(len(images), len(self.domain.train))
-        real = self._real(extractor, count)
-        generated = extractor.features(images[:count])
+        generated = extractor.features(images[: len(self.domain.train)])
         distance, stabilised = frechet_distance(generated, real.held_out)
         frechet = Score(
             name="frechet_distance" + extractor.suffix,
@@ -143,7 +143,7 @@ class Evaluator:
             real=real.frechet_distance,
             extractor=extractor.name,
             resize=extractor.resize,
-            n_generated=count,
+            n_generated=len(generated),
             n_real=held_out,
             seed=self._seed,
             stabilised=stabilised or real.stabilised,
@@ -157,18 +157,26 @@ class Evaluator:
         )
         return Scores(image, frechet, kernel)
 
-    def _real(self, extractor: Extractor, count: int) -> _Real:
-        """What `count` real training images get, and the features to compare with."""
-        if (extractor, count) not in self._known:
-            self._known[extractor, count] = self._compute_real(extractor, count)
-        return self._known[extractor, count]
+    def _image_score(self, images: Tensor, count: int) -> float:
+        """In groups that both `count` generated and the held-out images suffice for."""
+        group = min(count, len(self.domain.test))
+        return image_score(self._classifier.probabilities(images), group)
 
-    def _compute_real(self, extractor: Extractor, count: int) -> _Real:
-        train, test = self.domain.train, self.domain.test
-        random = torch.Generator().manual_seed(self._seed)
-        some = torch.randperm(len(train), generator=random)[:count]
-        held_out = extractor.features(to_unit(test.images))
-        other = extractor.features(to_unit(train.images[some]))
-        distance, stabilised = frechet_distance(other, held_out)
-        kernel = kernel_distance(other, held_out, seed=self._seed)
-        return _Real(held_out, distance, kernel, stabilised)
+    def _real(self, extractor: Extractor, count: int) -> _Real:
+        """What `count` generated images are compared with."""
+        if (extractor, count) not in self._known:
+            random = torch.Generator().manual_seed(self._seed)
+            train, test = (
+                to_unit(part.images[torch.randperm(len(part), generator=random)[:most]])
+                for part, most in ((self.domain.train, count), (self.domain.test, None))
+            )
+            held_out, other = extractor.features(test), extractor.features(train)
+            distance, stabilised = frechet_distance(other, held_out)
+            self._known[extractor, count] = _Real(
+                held_out,
+                self._image_score(test, count),
+                distance,
+                kernel_distance(other, held_out, seed=self._seed),
+                stabilised,
+            )
+        return self._known[extractor, count]

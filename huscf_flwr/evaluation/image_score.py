@@ -6,13 +6,18 @@ Source: Salimans et al., "Improved Techniques for Training GANs" (2016), equatio
 from torch import Tensor
 
 
-def image_score(probabilities: Tensor) -> float:
+def image_score(probabilities: Tensor, group: int) -> float:
     """exp of the mean KL(p(y|x) || p(y)): 1 for blurs or one class, at most the number of classes.
+
+    The mean over groups of images, as there: p(y) of few images is uneven by chance, which makes
+    for higher scores, so that only scores of equal groups compare.
 
     Parameters
     ----------
-    probabilities: p(y|x) of n generated images under a classifier of real ones, (n, classes).
+    probabilities: p(y|x) under a classifier of real images, (n, classes), in random order.
+    group: images in a group, 1 to n; what is left over is left out.
     """
-    p = probabilities.double().clamp_min(1e-12)
-    marginal = p.mean(dim=0, keepdim=True)
-    return float((p * (p.log() - marginal.log())).sum(dim=1).mean().exp())
+    p = probabilities[: len(probabilities) // group * group].double().clamp_min(1e-12)
+    p = p.unflatten(0, (-1, group))
+    marginal = p.mean(dim=1, keepdim=True)
+    return float((p * (p.log() - marginal.log())).sum(dim=2).mean(dim=1).exp().mean())

@@ -19,7 +19,8 @@ class Score:
     name: of the metric and, for distances, of the features; unique in `Scores`.
     value: the score.
     real: what real images get in place of generated ones, which is what a generator can hope for.
-        For distances as many training images, for the image score the held-out ones.
+        For distances as many training images, for the image score the held-out ones, in groups
+        as large as those of the generated.
     extractor: the net that saw the images.
     resize: what was done to their size before.
     n_generated: generated images.
