@@ -1,5 +1,6 @@
 """What users type and supply: run config, data, and the one clear line that bad input gets."""
 
+import argparse
 import tomllib
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from conftest import PROJECT, images, write_npz
 
 from huscf_flwr.batches import BatchStream, to_uint8, to_unit
-from huscf_flwr.cli import main
+from huscf_flwr.cli import compare, main, train
 from huscf_flwr.config import RunConfig, read_settings
 from huscf_flwr.errors import UserError
 
@@ -120,3 +121,36 @@ def test_bad_input_ends_with_one_line(
     last = error.strip().splitlines()[-1]
     assert last.startswith("huscf: ") and message in last
     assert "Traceback" not in error
+
+
+def test_options_and_keys_come_in_any_order(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parsed: list[argparse.Namespace] = []
+    for module in (train, compare):
+        monkeypatch.setattr(module, "_run", parsed.append)
+    pairs = ["width=3", "seed=1"]
+    for order in (
+        ["--config", "f", *pairs],
+        [*pairs, "--config", "f"],
+        [pairs[0], "--config", "f", pairs[1]],
+    ):
+        assert main(["train", *order]) == 0
+        assert (parsed[-1].config, parsed[-1].settings) == ("f", pairs)
+    assert main(["compare", "a.toml", "--seeds", "2", "width=3", "--out", "o", "b.toml"]) == 0
+    assert (parsed[-1].seeds, parsed[-1].out) == (2, "o")
+    assert parsed[-1].inputs == ["a.toml", "width=3", "b.toml"]
+
+    parsed.clear()
+    for wrong, named in (
+        (["compare", "a.toml", "--seeds", "2", "width=3", "--sedes"], "--sedes"),
+        (["train", "width=3", "--sedes", "2"], "--sedes"),
+        (["report", "one", "two"], "two"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(wrong)
+        assert f"huscf: error: unrecognized arguments: {named}" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["compare", "--seeds", "2"])
+    assert "required: FILE|key=value" in capsys.readouterr().err
+    assert not parsed

@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in (train, compare, report, plan, generate, evaluate):
         module.add_command(commands)
-    options = parser.parse_args(arguments)
+    options = _parse(parser, arguments)
     cpu.keep_freed_memory()
     sys.path.append(os.getcwd())  # where own nets and strategies are
     try:
@@ -28,6 +28,21 @@ def main(arguments: list[str] | None = None) -> int:
         print("huscf: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
+    """Parse, with a subcommand's options and the items of its list, `listed`, in any order.
+
+    argparse alone fills a list with what stands together and rejects what follows an option.
+    """
+    options, left = parser.parse_known_args(arguments)
+    listed = getattr(options, "listed", None)
+    unknown = [text for text in left if listed is None or text.startswith("-")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if listed is not None:
+        setattr(options, listed, [*getattr(options, listed), *left])
+    return options
 
 
 _DESCRIPTION = (

@@ -12,7 +12,7 @@ _DESCRIPTION = """\
 Run scenarios with several strategies and seeds, in this process, and write one table of them.
 
   huscf compare simulations/scenario-3-offline.toml simulations/scenario-6-offline.toml
-  huscf compare simulations/scenario-4-offline.toml --strategy huscf,fedgan --seeds 3
+  huscf compare simulations/scenario-4-offline.toml --strategy huscf,fedgan --seeds 3 width=32
   huscf compare simulations/scenario-3.toml download=true device=cuda
 
 A key=value sets that key in every scenario, in place of what its file says; `huscf train --help`
@@ -49,7 +49,7 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds for each (1)")
     parser.add_argument("--out", metavar="FOLDER", help="where to; runs/<time>-comparison without")
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run, listed="inputs")
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -36,7 +36,7 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("--config", metavar="FILE", help="TOML file with keys")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="see below")
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run, listed="settings")
 
 
 def _run(options: argparse.Namespace) -> None:
