@@ -1,4 +1,4 @@
-"""Train conditional GANs across unequal devices whose images and labels stay where they are."""
+"""Train conditional GANs across unequal devices that send activations, gradients, parameters."""
 
 from huscf_flwr import cpu  # noqa: F401  (sets what must be set before torch is imported)
 from huscf_flwr.generator import load_generator

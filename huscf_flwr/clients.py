@@ -1,7 +1,8 @@
 """The Flower clients: what a device does when the strategy asks it for its properties or a round.
 
 A client is made anew for every message; what lasts (optimiser state, place in the data stream)
-lives in `context.state`. Images and labels stay in here.
+lives in `context.state`. It answers with parameters, properties, losses and scores; what
+it sends in training besides, `split.client` says.
 """
 
 import logging
@@ -52,7 +53,7 @@ OpenChannel = Callable[[Config], Channel]
 
 @contextmanager
 def own_data(path: str) -> Iterator[None]:
-    """Where a node works with data of its own: paths and labels in errors stay on the node.
+    """Where a node works with data of its own: its log has the errors, answers do not.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Whole runs in this process: determinism, failures, what leaves a client, what a run leaves."""
+"""Whole runs in this process: determinism, failures, what frames hold, what a run leaves."""
 
 import csv
 import json
@@ -203,9 +203,7 @@ class Recorder:
         monkeypatch.setattr(module, "_run", watched)
 
 
-def test_no_image_and_no_label_leaves_a_client(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_frame_holds_an_image_or_a_label(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder(monkeypatch)
     Engine(tiny(num_server_rounds=2), str(folder)).run()
     labels = [value for value in recorder.private if value.dtype == torch.int64]

@@ -219,7 +219,7 @@ class RunReport:
     def _label_counts(self, info: ClientInfo) -> tuple[int, ...]:
         """How many images of each class a client was dealt; empty where the data is its own.
 
-        Worked out from the run config: labels do not leave a client.
+        Worked out from the run config: clients do not send these counts.
         """
         if info.part is None:
             return ()

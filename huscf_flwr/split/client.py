@@ -1,6 +1,7 @@
 """The client's half of a training iteration: heads, tails, losses. Plain torch, no Flower.
 
-Images, labels and losses stay in here; only what `frames.frame_shapes` lists goes to the channel.
+Only activations and gradients, as `frames.frame_shapes` lists them, go to the channel. Whoever
+has them and the client's parameters can rebuild its images and labels.
 """
 
 from collections.abc import Callable

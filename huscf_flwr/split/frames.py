@@ -55,8 +55,7 @@ class FrameKey(NamedTuple):
 class Frame:
     """One message of a session, either way.
 
-    `tensors` holds activations or gradients of shape `(batch, *features)`; never an image, a
-    label or a parameter.
+    `tensors` holds activations or gradients of shape `(batch, *features)`.
     """
 
     key: FrameKey
