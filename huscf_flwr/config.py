@@ -57,8 +57,8 @@ class RunConfig:
     )
     max_client_images: int = _key(
         0,
-        "images dealt to a client at most, 0 for no limit; those who have some part of the "
-        "others' images in a non-iid partition have that part of it",
+        "images dealt to a client at most, 0 for no limit; in a non-iid partition some have at "
+        "most a part of it, or without a limit that part of an equal share",
         at_least=0,
     )
     image_size: int = _key(16, "height and width of the images, in pixels", at_least=8)

@@ -24,7 +24,7 @@ class LabelSkew:
     Attributes
     ----------
     lacking: odds that a client lacks so many labels, by their number; they need not sum to one.
-    reduced: fraction of the clients that get that part only of the others' images, as pairs.
+    reduced: fraction of the clients whose limit is that part only of the others', as pairs.
     """
 
     lacking: dict[int, float]
@@ -52,7 +52,8 @@ class DataSettings:
     partition: one of `PARTITIONS`.
     alpha: concentration of the Dirichlet distribution.
     seed: of the partition of every domain.
-    max_images: images dealt to a client at most; 0: no limit.
+    max_images: images dealt to a client at most, and what `LabelSkew.reduced` is a part of; 0: no
+        limit, and parts of an equal share of the domain.
     """
 
     sources: tuple[Source, ...]
@@ -108,13 +109,12 @@ def parts(
     """Positions of each client's images; none is in two parts.
 
     - iid: equal random parts of all images.
-    - non-iid, highly-non-iid: labels are missing and sizes differ, see `skewed_shares`.
+    - non-iid, highly-non-iid: labels are missing and sizes differ, see `skewed_parts`.
     - dirichlet: every class is divided among the clients in shares that are drawn from a Dirichlet
       distribution (Hsu et al., arXiv 1909.06335), until each client has 10 images, or half an
       equal share where that is less.
 
-    With `max_images`, what a part has beyond it is left out at random. Skewed shares are reduced
-    from it, so that sizes keep their ratios.
+    With `max_images`, what a part has beyond it is left out at random.
 
     Parameters
     ----------
@@ -127,16 +127,15 @@ def parts(
 
     Raises
     ------
-    UserError: no draw gave each client so many images.
+    UserError: no draw of a Dirichlet distribution gave each client so many images.
     """
+    if partition in SKEWS:
+        return skewed_parts(labels, clients, SKEWS[partition], rng, max_images)
     most = max_images or len(labels)
     if partition == "iid":
         return [part[:most] for part in np.array_split(rng.permutation(len(labels)), clients)]
     _, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    if partition == DIRICHLET:
-        counts = _dirichlet_counts(sizes, clients, alpha, rng)
-    else:
-        counts = _counts(skewed_shares(sizes, clients, SKEWS[partition], rng, most), sizes)
+    counts = _dirichlet_counts(sizes, clients, alpha, rng)
     dealt = [
         np.split(rng.permutation(np.flatnonzero(inverse == c)), np.cumsum(counts[:, c]))[:-1]
         for c in range(len(sizes))
@@ -145,44 +144,54 @@ def parts(
     return [rng.permutation(part)[:most] if len(part) > most else part for part in found]
 
 
-def skewed_shares(
-    sizes: np.ndarray, clients: int, skew: LabelSkew, rng: np.random.Generator, most: int
-) -> np.ndarray:
-    """Which share of each class every client gets if labels are missing and sizes differ.
+def skewed_parts(
+    labels: np.ndarray,
+    clients: int,
+    skew: LabelSkew,
+    rng: np.random.Generator,
+    max_images: int = 0,
+) -> list[np.ndarray]:
+    """Positions of each client's images if labels are missing and sizes differ.
 
-    So many clients as `skew.reduced` says, to the nearest whole number, get that part of what each
-    other gets; which, is drawn. How many labels a client lacks is drawn by the odds, at most all
-    but one, and so are the labels. A class that then nobody has takes the place of the one that
-    most have, with one of these; it stays out only if there are fewer places than classes. Inside
-    a client, the classes that it has are in proportion to their size in the domain.
+    As with the paper's authors, the images are split at random into equal shares, one a client;
+    out of its share a client loses those of the labels that it lacks; and what is left is cut at
+    random to its limit. So not all images are dealt, and a client may have fewer than its limit.
 
-    "The others" get as much as with equal parts, n / clients images, and `most` at most; or if
-    some class does not suffice for that, all clients get less in the same ratio. The rest of the
-    images is not dealt: as in the paper, where less data is part of the setting.
+    How many labels a client lacks is drawn by the odds, at most all but one, and so are the
+    labels. A class that then nobody has takes the place of the one that most have, with one of
+    these; it stays out only if there are fewer places than classes, or if it is so rare that it is
+    lost with what is not dealt.
+
+    The limit is `max_images`, or without it an equal share, rounded down. So many clients as
+    `skew.reduced` says, to the nearest whole number, have that part of it, rounded down; which, is
+    drawn. A limit far above an equal share makes nobody's part smaller.
 
     Parameters
     ----------
-    sizes: images of each class, (classes,), at least 1.
+    labels: integers (n,).
     clients: how many.
     skew: what to draw.
     rng: source of everything random.
-    most: images that a client gets at most.
+    max_images: images that a client gets at most; 0: those of an equal share.
 
     Returns
     -------
-    float (clients, classes); no column sums to more than 1.
+    int64 arrays, one a client, in random order; empty ones, where a client has nothing left.
     """
-    weights = np.ones(clients)
+    shares = np.array_split(rng.permutation(len(labels)), clients)
+    classes, inverse = np.unique(labels, return_inverse=True)
+    has = _labels_held(len(classes), clients, skew, rng)
+    limit = max_images or len(labels) // clients
+    limits = np.full(clients, limit)
     order, first = rng.permutation(clients), 0
     for fraction, part in skew.reduced:
         last = first + round(fraction * clients)
-        weights[order[first:last]] = part
+        limits[order[first:last]] = int(part * limit)
         first = last
-    has = _labels_held(len(sizes), clients, skew, rng)
-    # With base images for a client of weight 1, this times base is its share of each class.
-    unit = has * (weights / (has @ sizes))[:, None]
-    base = min(most, sizes.sum() / clients, 1 / unit.sum(axis=0).max())
-    return np.asarray(base * unit)
+    return [
+        share[held[inverse[share]]][:most]
+        for share, held, most in zip(shares, has, limits, strict=True)
+    ]
 
 
 def _labels_held(
