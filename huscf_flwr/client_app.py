@@ -1,6 +1,6 @@
 """The Flower ClientApp."""
 
-from huscf_flwr import cpu  # isort: skip  (before torch)
+from huscf_flwr.system import cpu  # isort: skip  (before torch)
 
 from flwr.app import Context
 from flwr.client import Client, ClientApp

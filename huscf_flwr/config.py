@@ -96,12 +96,11 @@ class RunConfig:
     kld_beta: float = _key(1.0, "how fast weights fall with divergence", at_least=0)
     warmup_rounds: int = _key(2, "first rounds, with one cluster and weights by size", at_least=0)
 
-    min_cohort: int = _key(1, "clients that an iteration waits for", at_least=1)
-    max_batch: int = _key(
-        256,
-        "images that one iteration on the server holds: the fewer, the more steps its blocks "
-        "take, and the fewer clients train at a time",
-        at_least=2,
+    cohort: str = _key(
+        "4",
+        "clients that share an iteration: all of a round, as in the paper, who are waited for "
+        "(all); or at most so many, whoever is ready: the fewer, the more steps the server's "
+        "blocks take",
     )
     straggler_timeout: float = _key(60.0, "seconds to wait for a client's frame", above=0)
     round_timeout: float = _key(
@@ -134,8 +133,12 @@ class RunConfig:
         for key in fields(self):
             _check(key, getattr(self, key.name))
         split_names(self.domains)
-        if self.clusters != "auto" and not (self.clusters.isdecimal() and int(self.clusters) > 0):
-            raise UserError(f'clusters="{self.clusters}": must be auto or a positive number')
+        for name, value, word in (
+            ("clusters", self.clusters, "auto"),
+            ("cohort", self.cohort, "all"),
+        ):
+            if value != word and not (value.isdecimal() and int(value) > 0):
+                raise UserError(f'{name}="{value}": must be {word} or a positive number')
         host, _, port = self.runner_bind.rpartition(":")
         if not host or not port.isdecimal():
             raise UserError(f'runner-bind="{self.runner_bind}": must be host:port')
@@ -149,12 +152,11 @@ class RunConfig:
                 f"straggler-timeout={self.straggler_timeout:g} must be below "
                 f"round-timeout={self.round_timeout:g}"
             )
-        if self.min_cohort * self.batch_size > self.max_batch:
-            raise UserError(
-                f"min-cohort={self.min_cohort} clients of batch-size={self.batch_size} exceed "
-                f"max-batch={self.max_batch}: it must be at least "
-                f"{self.min_cohort * self.batch_size}"
-            )
+
+    @property
+    def cohort_size(self) -> int | None:
+        """Clients that share an iteration at most; None: all of the round."""
+        return None if self.cohort == "all" else int(self.cohort)
 
     @property
     def net_spec(self) -> NetSpec:
@@ -250,7 +252,7 @@ def _typed(key: Field[Any], value: Any) -> Value:
         return float(value)
     if wanted is str and isinstance(value, str):
         return str(value)
-    if key.name == "clusters" and type(value) is int:
+    if key.name in ("clusters", "cohort") and type(value) is int:
         return str(value)
     if type(value) is not wanted:
         kinds = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

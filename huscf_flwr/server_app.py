@@ -1,17 +1,17 @@
 """The Flower ServerApp."""
 
-from huscf_flwr import cpu  # isort: skip  (before torch)
+from huscf_flwr.system import cpu  # isort: skip  (before torch)
 
 import logging
 
 from flwr.app import Context
 from flwr.server import ServerApp, ServerAppComponents, ServerConfig
 
-from huscf_flwr.caller import calling_folder
 from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
-from huscf_flwr.logs import set_up_logging
 from huscf_flwr.report.writer import RunReport
+from huscf_flwr.system.caller import calling_folder
+from huscf_flwr.system.logs import set_up_logging
 from strategies import load_strategy
 from strategies.server import GANServer
 

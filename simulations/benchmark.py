@@ -31,11 +31,11 @@ SETTINGS = {
 
 def plain() -> float:
     """Client iterations per second of whole nets trained one after the other, plain PyTorch."""
-    from huscf_flwr.batches import BatchStream
     from huscf_flwr.config import RunConfig
+    from huscf_flwr.data.batches import BatchStream
     from huscf_flwr.data.partition import client_data
     from huscf_flwr.nets import initial_state, net_shapes
-    from huscf_flwr.unsplit import UnsplitTrainer
+    from huscf_flwr.nets.unsplit import UnsplitTrainer
 
     config = RunConfig()
     shapes, state = net_shapes(config.net_spec), initial_state(config.net_spec, config.seed)
@@ -59,7 +59,8 @@ def plain() -> float:
     for round_ in range(ROUNDS):
         for trainer, stream in work:
             batches = stream.starting_at(round_ * iterations)
-            trainer.train(iterations=iterations, batches=batches)
+            for index in range(iterations):
+                trainer.iteration(batches(index))
     return ROUNDS * CLIENTS * iterations / (time.monotonic() - started)
 
 

@@ -1,15 +1,22 @@
-"""The in-process engine: Flower's server and all clients in one process, a thread per client.
+"""The in-process engine: Flower's rounds with all clients in this process, without Ray.
 
-The strategies and clients are those of `flwr run`; only the way between them differs. For sweeps,
-tests and GPUs.
+The strategies and clients are those of `flwr run`; only the way between them differs: clients are
+driven step by step by as many threads as there are cores. For sweeps, tests and GPUs.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from flwr.app import Context, RecordDict
 from flwr.common import (
+    Code,
+    Config,
     DisconnectRes,
     EvaluateIns,
     EvaluateRes,
@@ -19,49 +26,56 @@ from flwr.common import (
     GetParametersRes,
     GetPropertiesIns,
     GetPropertiesRes,
+    Parameters,
     ReconnectIns,
+    Scalar,
+    Status,
+    ndarrays_to_parameters,
+    parameters_to_ndarrays,
 )
 from flwr.server.client_proxy import ClientProxy
+from flwr.server.server import FitResultsAndFailures
 
-from huscf_flwr.clients import GANClient
+from huscf_flwr.clients.base import GANClient
 from huscf_flwr.config import RunConfig
-from huscf_flwr.cpu import use_threads
 from huscf_flwr.data.sources import load_domain
+from huscf_flwr.errors import UserError
+from huscf_flwr.procedure import ClientTraining
 from huscf_flwr.report.writer import RunReport
-from huscf_flwr.split.pace import Progress
+from huscf_flwr.runner.pace import Progress
+from huscf_flwr.system.cpu import cores, use_threads
 from strategies import load_strategy
 from strategies.base import GANStrategy
 from strategies.server import GANServer
 
 DEFAULT_CLIENTS = 8
 
+T = TypeVar("T")
+
 
 class InProcessClient(ClientProxy):
     """A client in this process: made anew for each message, like Flower's, with lasting state."""
 
-    def __init__(
-        self,
-        context: Context,
-        make: Callable[[Context], GANClient],
-        pool: threading.Semaphore | None = None,
-    ) -> None:
-        """A client that `make` makes; `pool` limits how many work at a time."""
+    def __init__(self, context: Context, make: Callable[[Context], GANClient]) -> None:
+        """A client that `make` makes."""
         super().__init__(cid=str(context.node_id))
         self._context = context
         self._make = make
-        self._pool = pool or threading.Semaphore()
+
+    def begin(self, ins: FitIns) -> "Training":
+        """Get ready for a round, which is then trained step by step."""
+        client = self._make(self._context)
+        part = client.begin(parameters_to_ndarrays(ins.parameters), ins.config)
+        return Training(client, part, ins.config)
+
+    def fit(self, ins: FitIns, timeout: float | None, group_id: int | None) -> FitRes:
+        raise NotImplementedError("rounds are trained step by step: see `begin`")
 
     def get_properties(
         self, ins: GetPropertiesIns, timeout: float | None, group_id: int | None
     ) -> GetPropertiesRes:
-        with self._pool:
-            use_threads(1)  # clients share the cores by being many
-            return self._make(self._context).to_client().get_properties(ins)
-
-    def fit(self, ins: FitIns, timeout: float | None, group_id: int | None) -> FitRes:
-        with self._pool:
-            use_threads(1)
-            return self._make(self._context).to_client().fit(ins)
+        use_threads(1)  # clients share the cores by being many
+        return self._make(self._context).to_client().get_properties(ins)
 
     def get_parameters(
         self, ins: GetParametersIns, timeout: float | None, group_id: int | None
@@ -71,14 +85,77 @@ class InProcessClient(ClientProxy):
     def evaluate(
         self, ins: EvaluateIns, timeout: float | None, group_id: int | None
     ) -> EvaluateRes:
-        with self._pool:
-            use_threads(1)
-            return self._make(self._context).to_client().evaluate(ins)
+        use_threads(1)
+        return self._make(self._context).to_client().evaluate(ins)
 
     def reconnect(
         self, ins: ReconnectIns, timeout: float | None, group_id: int | None
     ) -> DisconnectRes:
         return DisconnectRes(reason="")
+
+
+@dataclass(frozen=True)
+class Training:
+    """A round of one client that has begun."""
+
+    client: GANClient
+    part: ClientTraining
+    config: Config
+
+    @property
+    def number(self) -> int:
+        """The client's."""
+        return int(self.config["client"])
+
+    def finish(self) -> FitRes:
+        """What the client returns."""
+        arrays, size, metrics = self.client.finish(self.part, self.config)
+        return FitRes(Status(Code.OK, ""), ndarrays_to_parameters(arrays), size, metrics)
+
+
+def _begin(proxy: ClientProxy, ins: FitIns) -> Training:
+    assert isinstance(proxy, InProcessClient)
+    return proxy.begin(ins)
+
+
+class InProcessServer(GANServer):
+    """Flower's rounds, in which all clients train together step by step."""
+
+    def __init__(self, strategy: GANStrategy, workers: Executor) -> None:
+        """Serve `strategy`; `workers` computes what clients compute."""
+        super().__init__(strategy, max_workers=cores())
+        self._workers = workers
+
+    def fit_round(
+        self, server_round: int, timeout: float | None
+    ) -> tuple[Parameters | None, dict[str, Scalar], FitResultsAndFailures] | None:
+        """A round; `timeout` does not limit it."""
+        found = self._strategy.configure_fit(server_round, self.parameters, self.client_manager())
+        trainings, failures = self._all(
+            {proxy: partial(_begin, proxy, ins) for proxy, ins in found}
+        )
+        del found  # parameters, which the clients have now
+        out = self._strategy.train_in_process(
+            {training.number: training.part for training in trainings.values()}, self._workers
+        )
+        failures += [RuntimeError(f"client {n}: {type(e).__name__}: {e}") for n, e in out.items()]
+        results, more = self._all(
+            {proxy: t.finish for proxy, t in trainings.items() if t.number not in out}
+        )
+        del trainings  # and with them nets and optimisers
+        failures += more
+        pairs = list(results.items())
+        parameters, metrics = self._strategy.aggregate_fit(server_round, pairs, failures)
+        return parameters, metrics, (pairs, failures)
+
+    def _all(
+        self, actions: Mapping[ClientProxy, Callable[[], T]]
+    ) -> tuple[dict[ClientProxy, T], list[tuple[ClientProxy, FitRes] | BaseException]]:
+        """Let clients do something, all at once: what they returned, and what others raised."""
+        running = {proxy: self._workers.submit(action) for proxy, action in actions.items()}
+        errors = {proxy: future.exception() for proxy, future in running.items()}
+        done = {proxy: running[proxy].result() for proxy, error in errors.items() if not error}
+        return done, [error for error in errors.values() if error]
 
 
 class Engine:
@@ -89,29 +166,35 @@ class Engine:
 
         Raises
         ------
-        UserError: something in the config or the data is wrong.
+        UserError: something in the config or the data is wrong, or an own client cannot be driven
+            step by step.
         """
         self._config = config
         clients = config.num_clients or DEFAULT_CLIENTS
         strategy_class = load_strategy(config.strategy)
+        client_class = strategy_class.client_class
+        if client_class.fit is not GANClient.fit:
+            raise UserError(
+                f"{client_class.__name__} overrides fit, which this engine does not call: "
+                "override begin, half or finish"
+            )
         for source in config.data_settings(base_dir).sources:
             load_domain(source, config.image_format)  # once, not in every thread
         self.report = RunReport(config, base_dir)
         self.strategy: GANStrategy = strategy_class(config, self.report, base_dir, serve=False)
-        # More clients at a time than an iteration batches would only hold memory and wait.
-        at_a_time = max(1, config.max_batch // config.batch_size)
-        self._server = GANServer(self.strategy, max_workers=min(clients, at_a_time))
-        pool = threading.Semaphore(at_a_time)
-        for partition in range(clients):
-            context = Context(
-                run_id=0,
-                node_id=partition,
-                node_config={"partition-id": partition, "num-partitions": clients},
-                state=RecordDict(),
-                run_config=config.as_dict(),
+        self._clients = [
+            InProcessClient(
+                Context(
+                    run_id=0,
+                    node_id=partition,
+                    node_config={"partition-id": partition, "num-partitions": clients},
+                    state=RecordDict(),
+                    run_config=config.as_dict(),
+                ),
+                client_class,
             )
-            client = InProcessClient(context, self.strategy.local_client, pool)
-            self._server.client_manager().register(client)
+            for partition in range(clients)
+        ]
 
     def run(self) -> Path:
         """Train all rounds and write the results; the folder with them.
@@ -121,9 +204,45 @@ class Engine:
         UserError: the folder cannot be written or holds a run already, or the run cannot go on,
             for a reason that the message gives.
         """
-        self._server.fit(self._config.num_server_rounds, self._config.round_timeout)
+        train_together(self.strategy, self._clients)
         return self.report.folder
 
     def progress(self) -> Progress:
         """Where the running round stands."""
         return self.strategy.progress()
+
+
+def train_together(strategy: GANStrategy, clients: Iterable[InProcessClient]) -> None:
+    """All rounds of a strategy that does not `serve`, with these clients, and its results.
+
+    Raises
+    ------
+    UserError: see `Engine.run`.
+    """
+    config = strategy.config
+    with _workers() as workers:
+        server = InProcessServer(strategy, workers)
+        for client in clients:
+            server.client_manager().register(client)
+        server.fit(config.num_server_rounds, config.round_timeout)
+
+
+@contextmanager
+def _workers() -> Iterator[Executor]:
+    """A thread for each core, that computes with one thread each; the caller's uses all."""
+    count = cores()
+    started = threading.Barrier(count + 1)
+
+    def start() -> None:
+        use_threads(1)
+        started.wait()
+
+    with ThreadPoolExecutor(count, "client", initializer=start) as pool:
+        for _ in range(count):
+            pool.submit(lambda: None)
+        started.wait()
+        use_threads(count)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)

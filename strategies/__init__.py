@@ -4,10 +4,11 @@ import importlib
 
 from huscf_flwr.errors import UserError
 from strategies.base import GANStrategy
+from strategies.exchanging import ExchangingStrategy
 from strategies.fedgan import FedGAN
 from strategies.huscf import HuSCF
 
-__all__ = ["FedGAN", "GANStrategy", "HuSCF", "load_strategy"]
+__all__ = ["ExchangingStrategy", "FedGAN", "GANStrategy", "HuSCF", "load_strategy"]
 
 STRATEGIES: dict[str, type[GANStrategy]] = {"huscf": HuSCF, "fedgan": FedGAN}
 

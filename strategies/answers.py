@@ -16,11 +16,11 @@ from flwr.common import (
 )
 
 from huscf_flwr.evaluation.scores import CHEAP_SCORES, REAL
-from huscf_flwr.losses import Losses
 from huscf_flwr.nets import State, from_arrays
+from huscf_flwr.nets.losses import Losses
 from huscf_flwr.planning.devices import DEVICE_KEYS
-from huscf_flwr.records import ClientScores
-from huscf_flwr.split.frames import check_values
+from huscf_flwr.report.records import ClientScores
+from huscf_flwr.tensors import check_values
 
 _METRICS = ("generator-loss", "discriminator-loss", "peak-memory-mb")
 _SCORES = {*CHEAP_SCORES, *(name + REAL for name in CHEAP_SCORES)}

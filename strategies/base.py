@@ -4,12 +4,12 @@ import logging
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from flwr.app import Context
 from flwr.common import (
     Config,
     EvaluateIns,
@@ -25,55 +25,24 @@ from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import Strategy
 from torch import Tensor
 
-from huscf_flwr.checkpoint import Checkpoint, checkpoint_to_resume
-from huscf_flwr.clients import GANClient
+from huscf_flwr.clients.base import GANClient
 from huscf_flwr.config import RunConfig
-from huscf_flwr.cuts import Cut
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import State, initial_state, net_shapes, select_blocks, to_arrays
-from huscf_flwr.records import ClientInfo, ClientRound, ClientScores, RoundRecord
+from huscf_flwr.procedure import ClientTraining
+from huscf_flwr.report.checkpoint import Checkpoint, checkpoint_to_resume
+from huscf_flwr.report.records import ClientInfo, ClientRound, ClientScores, RoundRecord
 from huscf_flwr.report.writer import RunReport
-from huscf_flwr.split.pace import Progress
-from strategies.answers import Trained, checked_update
+from huscf_flwr.runner.pace import Progress
+from huscf_flwr.split.cuts import Cut
+from huscf_flwr.system.cpu import cores
+from strategies.answers import checked_update
 from strategies.roster import Roster
 from strategies.scoring import Scoring
+from strategies.updates import Combined, Update
 
 log = logging.getLogger("huscf_flwr.strategy")
-
-
-@dataclass(frozen=True)
-class Update:
-    """What a client brings back from a round.
-
-    Attributes
-    ----------
-    info: the client.
-    state: its own blocks, trained; finite and of the right shapes.
-    activation: mean activation (C, H, W) of the discriminator's middle block on its real data, or
-        None if the strategy did not see one.
-    """
-
-    info: ClientInfo
-    state: State
-    activation: Tensor | None
-
-
-@dataclass(frozen=True)
-class Combined:
-    """What a strategy makes of a round's updates.
-
-    Attributes
-    ----------
-    models: the whole net of each cluster.
-    assignment: cluster of each client.
-    weights: weight of each client inside its cluster.
-    klds: divergence of each client from the rest of its cluster.
-    """
-
-    models: dict[int, State]
-    assignment: dict[int, int]
-    weights: dict[int, float]
-    klds: dict[int, float] = field(default_factory=dict)
+_MEET_AT_A_TIME = 64
 
 
 class GANStrategy(Strategy):
@@ -118,7 +87,8 @@ class GANStrategy(Strategy):
             self.models, self.assignment = found.models, found.assignment
             self.rounds_before, self.restored = found.round, found
         self._scoring = Scoring(config, base_dir)
-        self.roster = Roster(config, self.question, self.choose_cuts)
+        at_a_time = _MEET_AT_A_TIME if serve else cores()
+        self.roster = Roster(config, self.question, self.choose_cuts, at_a_time)
         self._round_started = 0.0
         self._iterations = 0
         self._instructed: list[int] = []
@@ -159,9 +129,18 @@ class GANStrategy(Strategy):
         """End the round: activation, or reason of failure, of clients where there is one."""
         return {}, {}
 
-    def local_client(self, context: Context) -> GANClient:
-        """A client in this process, for a strategy that does not `serve`."""
-        return self.client_class(context)
+    def train_in_process(
+        self, clients: Mapping[int, ClientTraining], workers: Executor
+    ) -> Mapping[int, BaseException]:
+        """Train the open round with clients of this process, where the strategy does not `serve`.
+
+        Returns
+        -------
+        Why clients are out, by number: what they raised, or what was wrong with what they sent.
+        """
+        running = {number: workers.submit(part.alone) for number, part in clients.items()}
+        errors = {number: future.exception() for number, future in running.items()}
+        return {number: error for number, error in errors.items() if error is not None}
 
     def progress(self) -> Progress:
         """Where the round stands."""
@@ -204,8 +183,6 @@ class GANStrategy(Strategy):
         infos = list(self.roster.gather(client_manager).values())
         if config.clusters != "auto" and int(config.clusters) > len(infos):
             raise UserError(f"clusters={config.clusters}: more than the {len(infos)} clients")
-        if config.min_cohort > len(infos):
-            raise UserError(f"min-cohort={config.min_cohort}: more than the {len(infos)} clients")
         for info in infos:
             log.info(
                 "client %d: %d images%s%s",
@@ -260,24 +237,23 @@ class GANStrategy(Strategy):
         """
         server_round += self.rounds_before
         activations, reasons = self.close_round()
+        returned = {self.roster.number_of(proxy): (proxy, result) for proxy, result in results}
         updates: list[Update] = []
-        trained: dict[int, Trained] = {}
-        by_number = sorted(results, key=lambda result: self.roster.number_of(result[0]))
-        for proxy, result in by_number:
-            info = self.roster.clients[proxy.cid]
-            if info.number in reasons:
+        for number in self._instructed:
+            if number in reasons:
                 continue
+            if number not in returned:
+                reasons[number] = f"client {number}: its result did not arrive"
+                continue
+            proxy, result = returned[number]
+            info = self.roster.clients[proxy.cid]
             expected = select_blocks(next(iter(self.models.values())), self.client_blocks(info))
             try:
-                found = checked_update(result, expected)
+                trained = checked_update(result, expected)
             except ValueError as error:
-                reasons[info.number] = f"client {info.number} returned a bad result: {error}"
+                reasons[number] = f"client {number} returned a bad result: {error}"
                 continue
-            trained[info.number] = found
-            updates.append(Update(info, found.state, activations.get(info.number)))
-        for number in self._instructed:
-            if number not in reasons and number not in trained:
-                reasons[number] = f"client {number}: its result did not arrive"
+            updates.append(Update(info, trained, activations.get(number)))
         self._explain(server_round, reasons, failures)
         if not updates:
             causes = "; ".join(sorted(set(reasons.values()))) or str(failures[:1])
@@ -291,11 +267,11 @@ class GANStrategy(Strategy):
                 combined.assignment[update.info.number],
                 combined.klds.get(update.info.number, 0.0),
                 combined.weights[update.info.number],
-                back.losses.generator,
-                back.losses.discriminator,
-                back.peak_memory_mb,
+                update.trained.losses.generator,
+                update.trained.losses.discriminator,
+                update.trained.peak_memory_mb,
             )
-            for update, back in zip(updates, trained.values(), strict=True)
+            for update in updates
         ]
         seconds = time.monotonic() - self._round_started
         self._record = RoundRecord(

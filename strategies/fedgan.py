@@ -9,13 +9,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from huscf_flwr.aggregation import aggregate
-from huscf_flwr.clients import GANClient, WholeGANClient
-from huscf_flwr.clustering import weights
-from huscf_flwr.cuts import Cut
+from huscf_flwr.clients.base import GANClient
+from huscf_flwr.clients.whole import WholeGANClient
+from huscf_flwr.clustering.averages import aggregate
+from huscf_flwr.clustering.kld_weights import weights
 from huscf_flwr.nets import whole_net
-from huscf_flwr.records import ClientInfo
-from strategies.base import Combined, GANStrategy, Update
+from huscf_flwr.report.records import ClientInfo
+from huscf_flwr.split.cuts import Cut
+from strategies.base import GANStrategy
+from strategies.updates import Combined, Update
 
 
 class FedGAN(GANStrategy):

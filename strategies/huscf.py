@@ -1,44 +1,39 @@
-"""HuSCF: split training with the segment runner, clusters by activation, KLD-weighted averages."""
+"""HuSCF: split training with the server's segments, clusters by activation, KLD weights."""
 
 import logging
-import secrets
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from flwr.app import Context
-from flwr.common import Config
+from flwr.common import Scalar
 from torch import Tensor
 
-from huscf_flwr.aggregation import aggregate
-from huscf_flwr.checkpoint import Checkpoint
-from huscf_flwr.clients import GANClient, SplitGANClient
-from huscf_flwr.clustering import cluster, divergences, grouped, keep_labels, weights
+from huscf_flwr.clients.split import SplitGANClient
+from huscf_flwr.clustering.averages import aggregate
+from huscf_flwr.clustering.clusters import cluster, grouped, keep_labels
+from huscf_flwr.clustering.kld_weights import divergences, weights
 from huscf_flwr.config import RunConfig
-from huscf_flwr.cpu import cores, torch_device, use_threads
-from huscf_flwr.cuts import Cut, client_blocks, middle
 from huscf_flwr.errors import UserError
-from huscf_flwr.nets import DISC, GEN, PartialGAN, State
+from huscf_flwr.nets import PartialGAN, State
 from huscf_flwr.planning.measure import server_flops_per_s
-from huscf_flwr.records import ClientInfo
+from huscf_flwr.report.checkpoint import Checkpoint
+from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
-from huscf_flwr.split.channel import LocalChannel
-from huscf_flwr.split.frames import Exchange, frame_bytes
-from huscf_flwr.split.grpc import MAX_FRAME_BYTES, RunnerServer
-from huscf_flwr.split.pace import Progress
-from huscf_flwr.split.runner import Runner, RunnerSettings
+from huscf_flwr.split.cuts import Cut, client_blocks
+from huscf_flwr.split.exchanges import Exchange, exchanged_bytes
 from huscf_flwr.split.segments import Segments
-from huscf_flwr.split.session import SessionPlan
-from strategies.base import Combined, GANStrategy, Update
+from huscf_flwr.system.cpu import cores, torch_device, use_threads
+from huscf_flwr.wire.grpc import MAX_FRAME_BYTES
+from strategies.exchanging import ExchangingStrategy
 from strategies.planner import CutPlanner
+from strategies.updates import Combined, Update
 
 log = logging.getLogger("huscf_flwr.strategy")
 _OPTIMISER = "optimiser:"  # names in a checkpoint
 
 
-class HuSCF(GANStrategy):
+class HuSCF(ExchangingStrategy):
     """The paper's strategy. Its steps are `assign`, `weigh`, `average`: override any of them."""
 
     client_class: ClassVar[type[SplitGANClient]] = SplitGANClient
@@ -46,7 +41,7 @@ class HuSCF(GANStrategy):
     def __init__(
         self, config: RunConfig, report: RunReport, base_dir: str, *, serve: bool = True
     ) -> None:
-        """Build the server's segments and start the runner.
+        """Build the server's segments.
 
         Parameters
         ----------
@@ -54,74 +49,54 @@ class HuSCF(GANStrategy):
 
         Raises
         ------
-        UserError: a cut is impossible, the port in use, or the run to resume of another strategy.
+        UserError: a cut is impossible, or the run to resume is of another strategy.
         """
         super().__init__(config, report, base_dir, serve=serve)
         self._paced = False
         self.planner = CutPlanner(config, self.shapes, base_dir, self._measure_server)
-        least = Cut(1, 1, 1, 1)
-        self._on_server = {
-            GEN: least.gen(self.shapes).server,
-            DISC: least.disc(self.shapes).server,
-        }
-        nets = self._server_nets()
-        segments = Segments(nets, middle(len(self.shapes.disc)), config.learning_rate)
+        self.segments = self._new_segments()
         if self.restored is not None:
             server = self.restored.server
             if not server:
                 raise UserError(f'resume="{config.resume}": not a run of this strategy')
-            segments.load(server)
-            segments.optimisers.load(
+            self.segments.load(server)
+            self.segments.optimisers.load(
                 {
                     name.removeprefix(_OPTIMISER): value
                     for name, value in server.items()
                     if name.startswith(_OPTIMISER)
                 }
             )
-        settings = RunnerSettings(
-            batch_size=config.batch_size,
-            min_cohort=config.min_cohort,
-            max_batch=config.max_batch,
-            straggler_timeout=config.straggler_timeout,
-            round_timeout=config.round_timeout,
-        )
-        self.runner = Runner(segments, self.shapes, settings, log.warning)
         log.info(
-            "server segments on %s with %d threads; an iteration batches %d to %d clients",
+            "server segments on %s with %d threads; an iteration is of %s clients",
             torch_device(config.device),
             cores(),
-            config.min_cohort,
-            config.max_batch // config.batch_size,
+            "all" if config.cohort_size is None else f"up to {config.cohort_size}",
         )
-        self._server: RunnerServer | None = None
-        self.address = ""
-        if serve:
-            try:
-                self._server = RunnerServer(self.runner, config.runner_bind)
-            except UserError:
-                self.runner.close()
-                raise
-            host = config.runner_bind.rpartition(":")[0]
-            self.address = config.runner_address or f"{host}:{self._server.port}"
-            log.info("segment runner listens on %s:%d", host, self._server.port)
 
-    def _server_nets(self) -> PartialGAN:
+    def _new_segments(self) -> Segments:
         """All blocks that any cut leaves to the server, as the first model has them."""
-        return PartialGAN(
+        least = Cut(1, 1, 1, 1)
+        nets = PartialGAN(
             self.config.net_spec,
             self.models[min(self.models)],
-            gen=self._on_server[GEN],
-            disc=self._on_server[DISC],
+            gen=least.gen(self.shapes).server,
+            disc=least.disc(self.shapes).server,
             device=torch_device(self.config.device),
+        )
+        return Segments(
+            nets,
+            self.shapes,
+            batch_size=self.config.batch_size,
+            learning_rate=self.config.learning_rate,
         )
 
     def _measure_server(self, cohort: int) -> float:
-        config = self.config
-        spare = Segments(self._server_nets(), middle(len(self.shapes.disc)), config.learning_rate)
+        spare = self._new_segments()
 
         def measure() -> float:
             use_threads(cores())
-            return server_flops_per_s(spare, config.net_spec, config.batch_size, cohort)
+            return server_flops_per_s(spare, self.config.net_spec, self.config.batch_size, cohort)
 
         with ThreadPoolExecutor(1) as pool:  # as the runner, which has a thread of its own
             return pool.submit(measure).result()
@@ -177,14 +152,10 @@ class HuSCF(GANStrategy):
     ) -> tuple[State, dict[int, State]]:
         """The server's new blocks, and the whole net of each cluster."""
         states = {update.info.number: update.state for update in updates}
-        server = self.runner.segments.state()
+        server = self.segments.state()
         return aggregate(server, states, groups, cluster_weights, global_weights)
 
     # GANStrategy
-
-    def question(self) -> Config:
-        runner = {"runner-address": self.address, "token": self.runner.echo_token}
-        return {**super().question(), **runner}
 
     def choose_cuts(self, clients: list[ClientInfo]) -> Mapping[int, Cut | None]:
         planned = self.planner.plan
@@ -200,45 +171,35 @@ class HuSCF(GANStrategy):
         return cuts
 
     def _frame_bytes(self, cut: Cut) -> list[int]:
-        return frame_bytes(cut, self.shapes, self.config.batch_size, torch.float32)
+        return exchanged_bytes(self.segments.exchanges(cut), self.segments.dtype)
 
     def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:
         assert info.cut is not None
         return client_blocks(info.cut, self.shapes)
 
-    def open_round(
-        self, server_round: int, clients: list[ClientInfo], iterations: int
-    ) -> dict[int, Config]:
-        tokens = {info.number: secrets.token_urlsafe(24) for info in clients}
-        plans = [
-            SessionPlan(tokens[info.number], info.number, info.cut, iterations)
-            for info in clients
-            if info.cut is not None
-        ]
-        self.runner.open_round(server_round, plans)
-        return {
-            info.number: {
-                "cut": str(info.cut),
-                "token": tokens[info.number],
-                "runner-address": self.address,
-            }
-            for info in clients
-        }
+    def server_half(self, info: ClientInfo) -> Segments:
+        return self.segments
+
+    def place(self, info: ClientInfo) -> Cut:
+        assert info.cut is not None
+        return info.cut
+
+    def told(self, info: ClientInfo) -> Mapping[str, Scalar]:
+        return {"cut": str(info.cut)}
 
     def checkpoint(self, server_round: int) -> Checkpoint:
-        segments = self.runner.segments
-        moments = {f"{_OPTIMISER}{name}": v for name, v in segments.optimisers.state().items()}
-        server = segments.state() | moments
+        optimisers = self.segments.optimisers.state()
+        moments = {f"{_OPTIMISER}{name}": value for name, value in optimisers.items()}
+        server = self.segments.state() | moments
         return Checkpoint(server_round, self.models, self.assignment, server)
 
     def close_round(self) -> tuple[dict[int, Tensor], dict[int, str]]:
-        outcomes = self.runner.close_round()
+        found = super().close_round()
         pace = self.runner.pace
         if pace and not self._paced:
             log.info(self.planner.compare(pace))
             self._paced = True
-        activations = {o.client: o.activation for o in outcomes if o.activation is not None}
-        return activations, {o.client: o.failure for o in outcomes if o.failure is not None}
+        return found
 
     def combine(self, server_round: int, updates: list[Update]) -> Combined:
         assignment = self.assign(server_round, updates)
@@ -252,16 +213,8 @@ class HuSCF(GANStrategy):
             klds.update(inside[1])
         global_weights, _ = self.weigh(server_round, updates)
         server, models = self.average(updates, groups, cluster_weights, global_weights)
-        self.runner.segments.load(server)
+        self.segments.load(server)
         return Combined(models, assignment, cluster_weights, klds)
-
-    def local_client(self, context: Context) -> GANClient:
-        return self.client_class(
-            context, lambda config: LocalChannel(self.runner, str(config["token"]))
-        )
-
-    def progress(self) -> Progress:
-        return self.runner.progress()
 
     def summary(self) -> dict[str, Any]:
         cuts = [info.cut for info in self.roster.clients.values() if info.cut is not None]
@@ -279,11 +232,6 @@ class HuSCF(GANStrategy):
                 "measured_s": pace and pace.seconds,
             },
         }
-
-    def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        self.runner.close()
 
 
 def _stacked(updates: list[Update]) -> np.ndarray:

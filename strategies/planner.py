@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Sequence
 
 from huscf_flwr.config import RunConfig
-from huscf_flwr.cuts import Cut, read_cuts
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import NetShapes
 from huscf_flwr.planning.devices import (
@@ -21,8 +20,10 @@ from huscf_flwr.planning.devices import (
 )
 from huscf_flwr.planning.plan import Plan, make_plan
 from huscf_flwr.planning.search import SEARCHES
-from huscf_flwr.records import ClientInfo
-from huscf_flwr.split.pace import Pace
+from huscf_flwr.report.records import ClientInfo
+from huscf_flwr.runner.cohorts import share
+from huscf_flwr.runner.pace import Pace
+from huscf_flwr.split.cuts import Cut, read_cuts
 
 log = logging.getLogger("huscf_flwr.strategy")
 
@@ -88,7 +89,7 @@ class CutPlanner:
 
     def _make(self, profiles: list[Profile]) -> Plan:
         config = self._config
-        cohort = min(len(profiles), max(1, config.max_batch // config.batch_size))
+        cohort = share(len(profiles), config.cohort_size)
         fleet, _ = grouped(self._server(profiles, cohort), profiles)
         plan = make_plan(
             config.net_spec,

@@ -10,13 +10,12 @@ from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
 
 from huscf_flwr.config import RunConfig
-from huscf_flwr.cuts import Cut
 from huscf_flwr.errors import UserError
-from huscf_flwr.records import ClientInfo
+from huscf_flwr.report.records import ClientInfo
+from huscf_flwr.split.cuts import Cut
 from strategies.answers import Properties, checked_properties
 
 log = logging.getLogger("huscf_flwr.strategy")
-_MEET_AT_A_TIME = 64
 
 ChooseCuts = Callable[[list[ClientInfo]], Mapping[int, Cut | None]]
 Present = dict[ClientProxy, ClientInfo]
@@ -29,7 +28,11 @@ class Roster:
     """
 
     def __init__(
-        self, config: RunConfig, question: Callable[[], Config], choose_cuts: ChooseCuts
+        self,
+        config: RunConfig,
+        question: Callable[[], Config],
+        choose_cuts: ChooseCuts,
+        at_a_time: int,
     ) -> None:
         """Nobody is asked before `gather`.
 
@@ -38,10 +41,12 @@ class Roster:
         config: the run config.
         question: what clients are told when they are asked who they are.
         choose_cuts: called with all new clients, in the order of their numbers.
+        at_a_time: how many are asked at once; they may measure themselves then.
         """
         self._config = config
         self._question = question
         self._choose_cuts = choose_cuts
+        self._at_a_time = at_a_time
         self._domains = {source.name for source in config.data_settings(".").sources}
         self._partitions = 0  # of the data that is dealt, as the first client says
         self._unusable: set[str] = set()
@@ -110,7 +115,7 @@ class Roster:
         new = sorted((p for p in list(manager.all().values()) if p.cid not in known), key=_cid)
         if not new:
             return -1
-        with ThreadPoolExecutor(min(len(new), _MEET_AT_A_TIME)) as pool:
+        with ThreadPoolExecutor(min(len(new), self._at_a_time)) as pool:
             answers = list(zip(new, pool.map(self._ask, new), strict=True))
         good: dict[str, Properties] = {}
         for proxy, answer in answers:

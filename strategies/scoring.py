@@ -9,9 +9,9 @@ from flwr.server.client_proxy import ClientProxy
 from huscf_flwr.config import RunConfig
 from huscf_flwr.evaluation.scorer import Scorer
 from huscf_flwr.evaluation.scores import Scores
-from huscf_flwr.generator import Generator
 from huscf_flwr.nets import GEN, State, to_arrays
-from huscf_flwr.records import ClientScores, RoundRecord
+from huscf_flwr.nets.generator import Generator
+from huscf_flwr.report.records import ClientScores, RoundRecord
 from strategies.answers import checked_scores
 from strategies.roster import Present
 

@@ -1,11 +1,12 @@
 """What several tests need: a tiny net, a little data, and clients that train in threads."""
 
-from huscf_flwr import cpu  # isort: skip  (before torch)
+from huscf_flwr.system import cpu  # isort: skip  (before torch)
 
 import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from huscf_flwr.batches import BatchStream, LabelledImages
+from huscf_flwr.clients.over_channel import train_over
 from huscf_flwr.config import RunConfig
-from huscf_flwr.cuts import Cut
+from huscf_flwr.data.batches import BatchStream, LabelledImages
 from huscf_flwr.data.format import ImageFormat
 from huscf_flwr.data.sources import Domain, find_sources, load_domain
 from huscf_flwr.evaluation import classifier as classifier_module
@@ -30,12 +31,17 @@ from huscf_flwr.nets import (
     initial_state,
     net_shapes,
 )
-from huscf_flwr.split.channel import Channel, LocalChannel
-from huscf_flwr.split.client import SplitTrainer
-from huscf_flwr.split.frames import Exchange, Frame, FrameKey, frame_shapes
-from huscf_flwr.split.runner import Runner, RunnerSettings
+from huscf_flwr.nets.losses import Losses
+from huscf_flwr.procedure import ClientTraining
+from huscf_flwr.runner.in_process import InProcessRunner
+from huscf_flwr.runner.runner import Runner, RunnerSettings
+from huscf_flwr.runner.session import SessionOutcome, SessionPlan
+from huscf_flwr.split.cuts import Cut
+from huscf_flwr.split.exchanges import Exchange, exchange_specs
+from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from huscf_flwr.split.segments import Segments
-from huscf_flwr.split.session import SessionPlan
+from huscf_flwr.wire.channel import Channel
+from huscf_flwr.wire.frames import Frame, FrameKey
 
 cpu.keep_freed_memory()
 
@@ -114,31 +120,91 @@ def load(name: str, folder: Path, image_format: ImageFormat = FORMAT) -> Domain:
 def segments(dtype: torch.dtype = torch.float32, seed: int = 0) -> Segments:
     """The server's blocks 1 to 3 of both nets."""
     state = initial_state(SPEC, seed, dtype)
-    return Segments(PartialGAN(SPEC, state, gen=range(1, 4), disc=range(1, 4)), 2, RATE)
+    nets = PartialGAN(SPEC, state, gen=range(1, 4), disc=range(1, 4))
+    return Segments(nets, SHAPES, batch_size=BATCH, learning_rate=RATE)
+
+
+class ServedBy(Runner):
+    """A runner of clients that all train with one half of the server."""
+
+    def __init__(self, server: Segments, settings: RunnerSettings, warnings: list[str]) -> None:
+        super().__init__(settings, warnings.append)
+        self.server = server
+
+    def expect(self, round_: int, cuts: Iterable[Cut], iterations: int) -> None:
+        """Open a round for clients 0, 1, ..., whose tokens are their numbers."""
+        self.open_round(round_, plans(self.server, cuts, iterations))
 
 
 @contextmanager
 def running(
-    server: Segments, warnings: list[str] | None = None, **settings: float
-) -> Iterator[Runner]:
+    server: Segments,
+    warnings: list[str] | None = None,
+    cohort: int | None = 64,
+    **settings: float,
+) -> Iterator[ServedBy]:
     """A runner that is closed at the end."""
-    options = RunnerSettings(batch_size=BATCH, **settings)  # type: ignore[arg-type]
-    warn = (warnings if warnings is not None else []).append
-    runner = Runner(server, SHAPES, options, warn)
+    options = RunnerSettings(cohort=cohort, **settings)
+    runner = ServedBy(server, options, warnings if warnings is not None else [])
     try:
         yield runner
     finally:
         runner.close()
 
 
-def trainer(cut: Cut, state: State) -> SplitTrainer:
+class LocalChannel:
+    """Straight calls into a runner of this process, from a thread of the client's own."""
+
+    def __init__(self, runner: Runner, token: str) -> None:
+        self._desk = runner.join(token)
+
+    def exchange(self, sent: Frame) -> Frame:
+        answer = self._desk.exchange_frame(sent)
+        return Frame(answer.key, {name: t.clone() for name, t in answer.tensors.items()})
+
+    def close(self) -> None:
+        self._desk.leave("closed its channel")
+
+
+def trainer(cut: Cut, state: State) -> HeadsAndTails:
     """A client's half, with a copy of its blocks from `state`."""
-    return SplitTrainer(SPEC, SHAPES, cut, state, learning_rate=RATE, batch_size=BATCH)
+    return HeadsAndTails(SPEC, SHAPES, cut, state, learning_rate=RATE, batch_size=BATCH)
 
 
-def plans(cuts: Iterable[Cut], iterations: int) -> list[SessionPlan]:
+def plans(server: Segments, cuts: Iterable[Cut], iterations: int) -> list[SessionPlan]:
     """Sessions of clients 0, 1, ..., whose tokens are their numbers."""
-    return [SessionPlan(str(k), k, cut, iterations) for k, cut in enumerate(cuts)]
+    return [SessionPlan(str(k), k, server, cut, iterations) for k, cut in enumerate(cuts)]
+
+
+def train(
+    half: HeadsAndTails,
+    channel: Channel,
+    iterations: int,
+    batches: Callable[[int], Any],
+    round_: int = 1,
+) -> list[Losses]:
+    """Let one client train a round over a channel; its losses."""
+    part = ClientTraining(half, batches, iterations)
+    train_over(channel, part, round_)
+    return part.results
+
+
+def train_in_process(
+    server: Segments,
+    halves: list[HeadsAndTails],
+    cuts: list[Cut],
+    iterations: int,
+    cohort: int | None = None,
+) -> tuple[list[list[Losses]], list[SessionOutcome]]:
+    """Let all clients train a round step by step; their losses, and how they fared."""
+    runner = InProcessRunner(cohort)
+    runner.open_round(1, plans(server, cuts, iterations))
+    parts = {
+        k: ClientTraining(half, stream(k).__getitem__, iterations) for k, half in enumerate(halves)
+    }
+    with ThreadPoolExecutor(2) as workers:
+        assert not runner.train(parts, workers)
+    return [part.results for part in parts.values()], runner.close_round()
 
 
 def in_threads(actions: Iterable[Callable[[], object]]) -> None:
@@ -162,24 +228,22 @@ def in_threads(actions: Iterable[Callable[[], object]]) -> None:
 
 def train_all(
     runner: Runner,
-    trainers: list[SplitTrainer],
+    halves: list[HeadsAndTails],
     iterations: int,
     open_channel: Callable[[str], Channel] | None = None,
     round_: int = 1,
-) -> list[list]:
-    """Let all clients train a round together; their losses."""
-    losses: list[list] = [[] for _ in trainers]
+) -> list[list[Losses]]:
+    """Let all clients train a round together, each in a thread; their losses."""
+    losses: list[list[Losses]] = [[] for _ in halves]
 
-    def train(k: int) -> None:
+    def run(k: int) -> None:
         channel = open_channel(str(k)) if open_channel else LocalChannel(runner, str(k))
         try:
-            losses[k] = trainers[k].train(
-                channel, round_=round_, iterations=iterations, batches=stream(k).__getitem__
-            )
+            losses[k] = train(halves[k], channel, iterations, stream(k).__getitem__, round_)
         finally:
             channel.close()
 
-    in_threads([lambda k=k: train(k) for k in range(len(trainers))])
+    in_threads([lambda k=k: run(k) for k in range(len(halves))])
     return losses
 
 
@@ -195,7 +259,7 @@ def own_blocks(cut: Cut) -> dict[str, tuple[int, ...]]:
 
 def frame(exchange: Exchange, iteration: int = 0, cut: Cut = CUT, fill: float = 0.1) -> Frame:
     """What a client with this cut would send, with the same value everywhere."""
-    sent, _ = frame_shapes(cut, SHAPES, BATCH)[exchange]
+    sent = exchange_specs(cut, SHAPES, BATCH)[exchange].sent
     tensors = {name: torch.full(shape, fill) for name, shape in sent.items()}
     return Frame(FrameKey(1, iteration, exchange), tensors)
 

@@ -144,7 +144,7 @@ def meeting(*nodes: Node) -> tuple[Roster, SimpleClientManager]:
     manager = SimpleClientManager()
     for node in nodes:
         manager.register(node)
-    return Roster(config, dict, planner.choose), manager
+    return Roster(config, dict, planner.choose, at_a_time=4), manager
 
 
 def test_latecomers_that_cannot_train_are_left_out(caplog: pytest.LogCaptureFixture) -> None:

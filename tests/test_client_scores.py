@@ -13,14 +13,14 @@ from conftest import images, write_npz
 from flwr.app import Context, RecordDict
 from flwr.common import EvaluateIns, EvaluateRes
 
-from huscf_flwr.batches import LabelledImages
-from huscf_flwr.clients import GANClient, SplitGANClient
+from huscf_flwr.clients.base import GANClient
+from huscf_flwr.clients.split import SplitGANClient
 from huscf_flwr.config import RunConfig
+from huscf_flwr.data.batches import LabelledImages
 from huscf_flwr.nets import NetSpec, initial_state
 from huscf_flwr.report.writer import RunReport
-from simulations.engine import InProcessClient
+from simulations.engine import InProcessClient, train_together
 from strategies import HuSCF
-from strategies.server import GANServer
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 SPEC = NetSpec(image_size=16, channels=1, num_classes=3, width=2)
@@ -57,7 +57,6 @@ def run_on_own_data(
     config = RunConfig(**{**SETTINGS, "num_clients": len(sizes), **settings})
     report = RunReport(config, str(folder))
     strategy = strategy_class(config, report, str(folder), serve=False)
-    server = GANServer(strategy, max_workers=len(sizes))
     answers: list[EvaluateRes] = []
 
     class Watched(InProcessClient):
@@ -65,11 +64,12 @@ def run_on_own_data(
             answers.append(super().evaluate(ins, **rest))
             return answers[-1]
 
+    clients = []
     for number, size in enumerate(sizes):
         data = write_npz(folder / f"own-{number}.npz", images(size, seed=number))
         context = client_context(config, number, data)
-        server.client_manager().register(Watched(context, strategy.local_client))
-    server.fit(config.num_server_rounds, 600)
+        clients.append(Watched(context, strategy.client_class))
+    train_together(strategy, clients)
     return report.folder, answers
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from huscf_flwr.aggregation import aggregate, weighted_average
 from huscf_flwr.clustering import (
     cluster,
     divergences,
@@ -15,6 +14,7 @@ from huscf_flwr.clustering import (
     position_distributions,
     weights,
 )
+from huscf_flwr.clustering.averages import aggregate, weighted_average
 
 
 def test_positions_are_a_softmax_per_channel() -> None:

@@ -13,7 +13,7 @@ from conftest import COLOUR, FORMAT, GREY, PROJECT, images, load, write_npz
 from flwr.app import Context, RecordDict
 from PIL import Image
 
-from huscf_flwr.clients import WholeGANClient
+from huscf_flwr.clients.whole import WholeGANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.data.format import ImageFormat, to_format
 from huscf_flwr.data.partition import (

@@ -18,14 +18,20 @@ from torch import Tensor
 
 import huscf_flwr
 from huscf_flwr.cli import main
-from huscf_flwr.clients import GANClient, SplitGANClient, WholeGANClient
+from huscf_flwr.clients.base import GANClient
+from huscf_flwr.clients.split import SplitGANClient
+from huscf_flwr.clients.whole import WholeGANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
-from huscf_flwr.nets import initial_state, to_arrays
-from huscf_flwr.split.frames import Frame
-from huscf_flwr.split.session import Session
-from simulations.engine import Engine
+from huscf_flwr.nets import State, initial_state, to_arrays
+from huscf_flwr.procedure import ClientTraining, Steps, advance
+from huscf_flwr.runner import in_process
+from huscf_flwr.split.heads_and_tails import HeadsAndTails
+from huscf_flwr.tensors import Tensors
+from simulations.engine import Engine, InProcessClient
 from strategies import HuSCF
+
+pytestmark = pytest.mark.usefixtures("few_steps")
 
 
 @pytest.fixture
@@ -36,10 +42,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_two_lockstep_runs_end_in_identical_bytes(folder: Path) -> None:
+@pytest.mark.parametrize("cohort", ["1", "2", "all"])
+def test_two_runs_end_in_identical_bytes(cohort: str, folder: Path) -> None:
     found = []
     for name in ("first", "second"):
-        made = Engine(tiny(min_cohort=3, output_dir=name), str(folder)).run()
+        made = Engine(tiny(cohort=cohort, output_dir=name), str(folder)).run()
         files = sorted(made.glob("*.safetensors")) + sorted(made.glob("samples/*.png"))
         files += sorted(made.glob("checkpoints/*"))
         rows = [line.rsplit(",", 1)[0] for line in (made / "metrics.csv").read_text().splitlines()]
@@ -49,7 +56,7 @@ def test_two_lockstep_runs_end_in_identical_bytes(folder: Path) -> None:
 
 
 def test_another_seed_gives_another_run(folder: Path) -> None:
-    configs = [tiny(min_cohort=3, seed=seed, num_server_rounds=1) for seed in (0, 1)]
+    configs = [tiny(seed=seed, num_server_rounds=1) for seed in (0, 1)]
     made = [Engine(config, str(folder)).run() for config in configs]
     one, two = (f.joinpath("generator-cluster-0.safetensors").read_bytes() for f in made)
     assert one != two
@@ -175,20 +182,19 @@ def test_a_trained_generator_loads_and_samples(
 
 
 class Recorder:
-    """Keeps every tensor that passes a session, either way, and every image and label at home."""
+    """Keeps all tensors that are exchanged, either way, and every image and label at home."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.frames: list[Frame] = []
+        self.exchanged: list[Tensors] = []
         self.private: list[Tensor] = []
-        exchange = Session.exchange_frame
 
-        def recorded(session: Session, frame: Frame) -> Frame:
-            answer = exchange(session, frame)
-            self.frames += [frame, answer]
-            return answer
+        def recorded(steps: Steps, answer: Tensors | None = None) -> Tensors | None:
+            request = advance(steps, answer)
+            self.exchanged += [tensors for tensors in (answer, request) if tensors is not None]
+            return request
 
-        monkeypatch.setattr(Session, "exchange_frame", recorded)
-        from huscf_flwr.split import client as module
+        monkeypatch.setattr(in_process, "advance", recorded)
+        from huscf_flwr.split import heads_and_tails as module
 
         run_blocks = module._run
 
@@ -208,11 +214,11 @@ def test_no_frame_holds_an_image_or_a_label(folder: Path, monkeypatch: pytest.Mo
     Engine(tiny(num_server_rounds=2), str(folder)).run()
     labels = [value for value in recorder.private if value.dtype == torch.int64]
     pictures = [value for value in recorder.private if value.is_floating_point()]
-    assert len(recorder.frames) > 100 and len(labels) > 50 and len(pictures) > 50
+    assert len(recorder.exchanged) > 100 and len(labels) > 50 and len(pictures) > 50
     forbidden = {picture.numpy().tobytes() for image in pictures for picture in image}
-    for frame in recorder.frames:
-        assert frame.tensors.keys() <= {"fake", "real"}
-        for value in frame.tensors.values():
+    for tensors in recorder.exchanged:
+        assert tensors.keys() <= {"fake", "real"}
+        for value in tensors.values():
             assert value.dtype == torch.float32  # labels are integers
             assert value.shape[0] == 4 and value.shape[1:] != (1, 16, 16)
             assert value.shape[1:].numel() > 1  # one number a sample could be its label
@@ -225,10 +231,13 @@ class Failing(SplitGANClient):
 
     how: Callable[["Failing", list[np.ndarray]], list[np.ndarray]]
 
-    def fit(self, parameters: list[np.ndarray], config: dict[str, Any]) -> Any:
+    def begin(self, parameters: list[np.ndarray], config: dict[str, Any]) -> ClientTraining:
         if config["client"] == 1 and config["round"] >= 2:
             parameters = type(self).how(self, parameters)
-        found, size, metrics = super().fit(parameters, config)
+        return super().begin(parameters, config)
+
+    def finish(self, part: ClientTraining, config: dict[str, Any]) -> Any:
+        found, size, metrics = super().finish(part, config)
         if config["client"] == 1 and config["round"] >= 2:
             found = type(self).how(self, found)
         return found, size, metrics
@@ -270,44 +279,62 @@ def test_a_client_that_fails_is_left_out_and_named(
         assert all(torch.isfinite(value).all() for value in model.values())
 
 
+class OnceBad(SplitGANClient):
+    """Client 1 sends NaN in the first round, and is well again after it."""
+
+    def half(self, state: State, config: dict[str, Any]) -> HeadsAndTails:
+        half = super().half(state, config)
+        if (config["client"], config["round"]) != (1, 1):
+            return half
+
+        class Bad(HeadsAndTails):
+            def iteration(self, batch: Any) -> Steps:
+                request = next(super().iteration(batch))
+                yield {name: torch.full_like(t, torch.nan) for name, t in request.items()}
+
+        half.__class__ = Bad
+        return half
+
+
+class WithOnceBad(HuSCF):
+    client_class = OnceBad
+
+
+def test_a_client_that_was_left_out_of_a_round_is_back_in_the_next(folder: Path) -> None:
+    """Nothing of the round that it failed in stays with it."""
+    engine = Engine(tiny(strategy="test_engine:WithOnceBad", num_server_rounds=2), str(folder))
+    engine.run()
+    rows = list(csv.DictReader((engine.report.folder / "clusters.csv").open()))
+    members = {r: [row["client"] for row in rows if row["round"] == r] for r in "12"}
+    assert members == {"1": ["0", "2"], "2": ["0", "1", "2"]}
+
+
 def test_a_round_that_nobody_finishes_ends_the_run(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: GANClient, parameters: Any, config: Any) -> Any:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(SplitGANClient, "fit", fail)
+    monkeypatch.setattr(SplitGANClient, "begin", fail)
     with pytest.raises(UserError, match=r"round 1: no client finished it"):
         Engine(tiny(), str(folder)).run()
 
 
+class Even(HuSCF):
+    """Every client a cluster of its own from round 2 on, and equal weights."""
+
+    def assign(self, server_round, updates):
+        return {u.info.number: u.info.number if server_round > 1 else 0 for u in updates}
+
+    def weigh(self, server_round, updates):
+        numbers = [update.info.number for update in updates]
+        return dict.fromkeys(numbers, 1 / len(numbers)), {}
+
+
 def test_own_steps_replace_the_strategys(folder: Path) -> None:
-    class Even(HuSCF):
-        def assign(self, server_round, updates):
-            return {u.info.number: u.info.number if server_round > 1 else 0 for u in updates}
-
-        def weigh(self, server_round, updates):
-            numbers = [update.info.number for update in updates]
-            return dict.fromkeys(numbers, 1 / len(numbers)), {}
-
-    from huscf_flwr.report.writer import RunReport
-    from simulations.engine import InProcessClient
-    from strategies.server import GANServer
-
-    config = tiny(num_server_rounds=2)
-    report = RunReport(config, str(folder))
-    strategy = Even(config, report, str(folder), serve=False)
-    server = GANServer(strategy, max_workers=3)
-    for k in range(3):
-        context = Context(
-            run_id=0,
-            node_id=k,
-            node_config={"partition-id": k, "num-partitions": 3},
-            state=RecordDict(),
-            run_config=config.as_dict(),
-        )
-        server.client_manager().register(InProcessClient(context, strategy.local_client))
-    server.fit(2, 600)
+    engine = Engine(tiny(strategy="test_engine:Even", num_server_rounds=2), str(folder))
+    engine.run()
+    report = engine.report
     rows = list(csv.DictReader((report.folder / "clusters.csv").open()))
     assert [(row["cluster"], row["weight"]) for row in rows] == [
         *[("0", "0.333333")] * 3,
@@ -318,14 +345,15 @@ def test_own_steps_replace_the_strategys(folder: Path) -> None:
     assert 0 <= domains["one"]["other_clusters"]["2"]["utility"]["accuracy"] <= 1
 
 
-def test_a_clients_message_has_its_own_blocks_only(folder: Path) -> None:
+def test_a_clients_message_has_its_own_blocks_only(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Parameters travel as plain arrays: the heads and tails, and nothing of the server's."""
     engine = Engine(tiny(num_clients=1, clusters="1", domains="one.npz", cuts="1-2-2-1",
                          num_server_rounds=1), str(folder))  # fmt: skip
     sent: list[FitIns] = []
-    proxy = next(iter(engine._server.client_manager().all().values()))
-    fit = proxy.fit
-    proxy.fit = lambda ins, timeout, group_id: sent.append(ins) or fit(ins, timeout, group_id)
+    begin = InProcessClient.begin
+    monkeypatch.setattr(InProcessClient, "begin", lambda c, ins: sent.append(ins) or begin(c, ins))
     engine.run()
     model = engine.strategy.models[0]
     held = [

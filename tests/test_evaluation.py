@@ -11,9 +11,9 @@ import pytest
 import torch
 from conftest import images, write_npz
 
-from huscf_flwr.batches import LabelledImages
 from huscf_flwr.cli import main
 from huscf_flwr.config import RunConfig
+from huscf_flwr.data.batches import LabelledImages
 from huscf_flwr.data.format import ImageFormat
 from huscf_flwr.data.sources import Domain, Source
 from huscf_flwr.errors import UserError
@@ -26,8 +26,8 @@ from huscf_flwr.evaluation.image_score import image_score
 from huscf_flwr.evaluation.recovery import cluster_recovery
 from huscf_flwr.evaluation.scorer import Scorer
 from huscf_flwr.evaluation.utility import classification_metrics
-from huscf_flwr.generator import Generator
 from huscf_flwr.nets import NetSpec, initial_state
+from huscf_flwr.nets.generator import Generator
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 SPEC = NetSpec(image_size=16, channels=1, num_classes=3, width=2)

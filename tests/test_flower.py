@@ -121,6 +121,7 @@ def test_simulation_on_pools_of_one_and_two(home: Path, tmp_path: Path) -> None:
             summary = json.loads((results / "summary.json").read_text())
             assert (summary["rounds"], summary["clients"]) == (2, 6)
             assert log.count(str(results)) == 2  # named first and last
+            assert log.count("see them in turns") == 1
             assert (here / "runs" / "latest").resolve() == results
         log = flwr_run(here, f"{SMALL} domains='one.npz' cuts='3-1-1-1'")
         assert "the run failed: cut gen_head=3 takes the middle block from the server" in log
@@ -144,7 +145,7 @@ def test_superlink_and_two_supernodes(home: Path, tmp_path: Path) -> None:
                     cwd=tmp_path,
                 )
             )
-        log = flwr_run(tmp_path, f"{SMALL} min-cohort=2 output-dir='{tmp_path / 'out'}'")
+        log = flwr_run(tmp_path, f"{SMALL} cohort='all' output-dir='{tmp_path / 'out'}'")
     assert (tmp_path / "out" / "summary.json").exists(), log
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["rounds"], summary["clients"], summary["domains"]) == (2, 2, {})

@@ -14,23 +14,20 @@ from conftest import (
     bytes_of,
     frame,
     in_threads,
-    plans,
     running,
     segments,
     stream,
+    train,
     trainer,
 )
 
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import initial_state
-from huscf_flwr.split import grpc as grpc_channel
-from huscf_flwr.split.channel import SessionError
-from huscf_flwr.split.frames import (
-    Exchange,
-    Frame,
-    FrameKey,
-)
-from huscf_flwr.split.grpc import GrpcChannel, RunnerServer
+from huscf_flwr.split.exchanges import Exchange
+from huscf_flwr.wire import grpc as grpc_channel
+from huscf_flwr.wire.channel import SessionError
+from huscf_flwr.wire.frames import Frame, FrameKey
+from huscf_flwr.wire.grpc import FrameServer, GrpcChannel
 
 
 def test_a_lost_answer_is_fetched_over_a_new_connection() -> None:
@@ -39,12 +36,12 @@ def test_a_lost_answer_is_fetched_over_a_new_connection() -> None:
     for breaks in (False, True):
         server, client = segments(), trainer(CUT, initial_state(SPEC, 0))
         with running(server) as runner:
-            port = RunnerServer(runner, "127.0.0.1:0")
-            runner.open_round(1, plans([CUT], 3))
+            port = FrameServer(runner, "127.0.0.1:0")
+            runner.expect(1, [CUT], 3)
             channel = GrpcChannel(f"127.0.0.1:{port.port}", "0", dial_timeout=10, round_timeout=60)
             if breaks:
                 _break_after_answers(channel, {4, 11})
-            client.train(channel, round_=1, iterations=3, batches=stream(0).__getitem__)
+            train(client, channel, 3, stream(0).__getitem__)
             channel.close()
             (outcome,) = runner.close_round()
             port.close()
@@ -93,23 +90,23 @@ def _client_process(address: str, token: str, started) -> None:
             time.sleep(600)  # in mid-round, until it is killed
         return data[index]
 
-    own.train(channel, round_=1, iterations=5, batches=batches)
+    train(own, channel, 5, batches)
 
 
 def test_a_killed_process_is_left_out_and_the_round_ends() -> None:
     spawn = multiprocessing.get_context("spawn")
     started, warnings = spawn.Event(), []
-    with running(segments(), warnings, min_cohort=2) as runner:
-        port = RunnerServer(runner, "127.0.0.1:0")
+    with running(segments(), warnings, cohort=None) as runner:
+        port = FrameServer(runner, "127.0.0.1:0")
         address = f"127.0.0.1:{port.port}"
-        runner.open_round(1, plans([CUT, OTHER], 5))
+        runner.expect(1, [CUT, OTHER], 5)
         victim = spawn.Process(target=_client_process, args=(address, "0", started))
         victim.start()
         survivor = trainer(OTHER, initial_state(SPEC, 0))
 
         def survive() -> None:
             channel = GrpcChannel(address, "1", dial_timeout=20, round_timeout=60)
-            survivor.train(channel, round_=1, iterations=5, batches=stream(1).__getitem__)
+            train(survivor, channel, 5, stream(1).__getitem__)
             channel.close()
 
         def kill() -> None:
@@ -134,12 +131,11 @@ def test_frames_of_any_size_below_the_limit_pass(mebibytes: float) -> None:
     size = int(mebibytes * 2**20)
 
     class Echo:
-        settings = None
-
-        def join(self, token: str):
-            return self
-
         connection = 0
+        failure = None
+
+        def join(self, token: str) -> "Echo":
+            return self
 
         def exchange_frame(self, sent: Frame) -> Frame:
             return sent
@@ -148,7 +144,7 @@ def test_frames_of_any_size_below_the_limit_pass(mebibytes: float) -> None:
 
         def disconnected(self, connection: int) -> None: ...
 
-    server = RunnerServer(Echo(), "127.0.0.1:0")  # type: ignore[arg-type]
+    server = FrameServer(Echo(), "127.0.0.1:0")
     channel = GrpcChannel(f"127.0.0.1:{server.port}", "t", dial_timeout=10, round_timeout=60)
     sent = Frame(FrameKey(1, 0, Exchange.GENERATE), {"fake": torch.rand(size // 4)})
     try:
@@ -160,9 +156,9 @@ def test_frames_of_any_size_below_the_limit_pass(mebibytes: float) -> None:
 
 def test_a_port_in_use_is_named() -> None:
     with running(segments()) as runner:
-        server = RunnerServer(runner, "127.0.0.1:0")
+        server = FrameServer(runner, "127.0.0.1:0")
         with pytest.raises(UserError, match=f'runner-bind="127.0.0.1:{server.port}".*in use'):
-            RunnerServer(runner, f"127.0.0.1:{server.port}")
+            FrameServer(runner, f"127.0.0.1:{server.port}")
         server.close()
 
 
@@ -174,9 +170,9 @@ def test_nobody_answers() -> None:
 
 
 def test_the_end_of_a_stream_is_not_taken_for_a_runner_out_of_reach() -> None:
-    with running(segments(), min_cohort=2) as runner:
-        server = RunnerServer(runner, "127.0.0.1:0")
-        runner.open_round(1, plans([CUT, CUT], 1))
+    with running(segments(), cohort=None) as runner:
+        server = FrameServer(runner, "127.0.0.1:0")
+        runner.expect(1, [CUT, CUT], 1)
         channel = GrpcChannel(f"127.0.0.1:{server.port}", "0", dial_timeout=10, round_timeout=0.5)
         with pytest.raises(SessionError, match=r"ended after round-timeout=0\.5 s"):
             channel.exchange(frame(Exchange.GENERATE))  # and waits for client 1

@@ -8,9 +8,9 @@ import pytest
 import torch
 from conftest import PROJECT, images, write_npz
 
-from huscf_flwr.batches import BatchStream, to_uint8, to_unit
 from huscf_flwr.cli import compare, main, train
 from huscf_flwr.config import RunConfig, read_settings
+from huscf_flwr.data.batches import BatchStream, to_uint8, to_unit
 from huscf_flwr.errors import UserError
 
 
@@ -50,7 +50,8 @@ def test_true_and_false_are_read_as_such(tmp_path: Path) -> None:
         ("channels=2", "channels=2: must be one of 1, 3"),
         ("clusters=many", 'clusters="many": must be auto or a positive number'),
         ("straggler-timeout=4000", "straggler-timeout=4000 must be below round-timeout=3600"),
-        ("min-cohort=5", "min-cohort=5 .* exceed max-batch=256: it must be at least 320"),
+        ("cohort=0", 'cohort="0": must be all or a positive number'),
+        ("cohort=some", 'cohort="some": must be all or a positive number'),
         ("domains=digits,digits", "names a domain twice"),
         ("width", '"width" is not key=value'),
         ("tensorboard=yes", "tensorboard='yes': must be true or false"),

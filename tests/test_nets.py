@@ -12,9 +12,7 @@ import torch
 from conftest import CUTS, SHAPES, SPEC
 from torch import nn
 
-from huscf_flwr.cuts import Cut, end_limits, read_cuts
 from huscf_flwr.errors import UserError
-from huscf_flwr.generator import Generator, load_generator
 from huscf_flwr.nets import (
     DISC,
     GEN,
@@ -26,6 +24,8 @@ from huscf_flwr.nets import (
     net_shapes,
     register_net,
 )
+from huscf_flwr.nets.generator import Generator, load_generator
+from huscf_flwr.split.cuts import Cut, end_limits, read_cuts
 
 
 def test_cgan_is_the_papers_net() -> None:

@@ -7,19 +7,20 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import BATCH, images, running, segments, tiny, write_npz
+from conftest import BATCH, LocalChannel, images, running, segments, tiny, write_npz
 from flwr.app import Context, RecordDict
 
-from huscf_flwr.clients import SplitGANClient
+from huscf_flwr.clients.split import SplitGANClient
 from huscf_flwr.config import RunConfig
-from huscf_flwr.cuts import Cut
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import net_shapes
 from huscf_flwr.planning.measure import measure_client
-from huscf_flwr.records import ClientInfo
-from huscf_flwr.split.channel import LocalChannel, SessionError
-from huscf_flwr.split.frames import Exchange, Frame, FrameError, FrameKey
-from huscf_flwr.split.grpc import GrpcChannel, RunnerServer
+from huscf_flwr.report.records import ClientInfo
+from huscf_flwr.split.cuts import Cut
+from huscf_flwr.split.exchanges import Exchange
+from huscf_flwr.wire.channel import SessionError
+from huscf_flwr.wire.frames import Frame, FrameKey
+from huscf_flwr.wire.grpc import FrameServer, GrpcChannel
 from simulations.engine import Engine
 from strategies.planner import CutPlanner
 
@@ -95,6 +96,15 @@ def test_listed_cuts_need_no_plan_and_no_devices(folder: Path) -> None:
     assert given.plan is None
 
 
+@pytest.mark.parametrize(("cohort", "planned"), [("all", 9), ("4", 3), ("20", 9)])
+def test_a_run_plans_for_the_clients_that_share_an_iteration(
+    cohort: str, planned: int, folder: Path
+) -> None:
+    made = planner(folder, devices="fleet.toml", cohort=cohort)
+    made.choose([client(number) for number in range(9)])
+    assert made.plan is not None and made.plan.cohort == planned
+
+
 def test_a_node_states_its_speeds_or_its_profile(folder: Path) -> None:
     def properties(**node: Any) -> dict[str, Any]:
         context = Context(
@@ -155,7 +165,7 @@ def test_a_device_is_measured_over_both_channels() -> None:
     """Even while a round is open; and nobody without the token gets an echo."""
     spec_of_run = config().net_spec
     with running(segments()) as runner:
-        server = RunnerServer(runner, "127.0.0.1:0")
+        server = FrameServer(runner, "127.0.0.1:0")
         try:
             runner.open_round(1, [])
 
@@ -175,7 +185,7 @@ def test_a_device_is_measured_over_both_channels() -> None:
                 found = measure_client(channel, spec_of_run, BATCH, "cpu")
                 assert found.flops_per_s > 0 and found.link_bytes_per_s > 0
                 assert found.overhead_s >= 0
-                with pytest.raises((SessionError, FrameError)):
+                with pytest.raises(SessionError):
                     channel.exchange(Frame(frame.key, {"fake": torch.full((2,), torch.nan)}))
                 channel.close()
             stranger = dial("guess")

@@ -7,24 +7,26 @@ they were there. Only `train` knows how clients and server come together.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
-from conftest import in_threads, plans
+from conftest import plans
 from torch import Tensor
 
-from huscf_flwr.aggregation import aggregate
-from huscf_flwr.batches import Batch
-from huscf_flwr.clustering import cluster, divergences, grouped, weights
-from huscf_flwr.cuts import Cut
-from huscf_flwr.losses import Losses
+from huscf_flwr.clustering.averages import aggregate
+from huscf_flwr.clustering.clusters import cluster, grouped
+from huscf_flwr.clustering.kld_weights import divergences, weights
+from huscf_flwr.data.batches import Batch
 from huscf_flwr.nets import NetSpec, PartialGAN, State, initial_state, net_shapes
-from huscf_flwr.split.channel import LocalChannel
-from huscf_flwr.split.client import SplitTrainer
-from huscf_flwr.split.runner import Runner, RunnerSettings
+from huscf_flwr.nets.losses import Losses
+from huscf_flwr.procedure import ClientTraining
+from huscf_flwr.runner.in_process import InProcessRunner
+from huscf_flwr.split.cuts import Cut
+from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from huscf_flwr.split.segments import Segments
 
 SPEC = NetSpec(image_size=28, channels=1, num_classes=10, width=64)
@@ -51,34 +53,23 @@ class Trained(NamedTuple):
 
 
 def train(
-    trainers: Sequence[SplitTrainer], server: Segments, batches: Sequence[Sequence[Batch]]
+    halves: Sequence[HeadsAndTails], server: Segments, batches: Sequence[Sequence[Batch]]
 ) -> Trained:
     """Let all clients train in lockstep, client k on `batches[k]`."""
-    losses: list[list[Losses]] = [[] for _ in trainers]
-    warnings: list[str] = []
-    settings = RunnerSettings(batch_size=BATCH, min_cohort=len(trainers))
-    runner = Runner(server, SHAPES, settings, warnings.append)
-
-    def run(k: int) -> None:
-        channel = LocalChannel(runner, str(k))
-        try:
-            losses[k] = trainers[k].train(
-                channel, round_=1, iterations=ITERATIONS, batches=batches[k].__getitem__
-            )
-        finally:
-            channel.close()
-
-    try:
-        runner.open_round(1, plans(CUTS, ITERATIONS))
-        in_threads([lambda k=k: run(k) for k in range(len(trainers))])
-        outcomes = runner.close_round()
-    finally:
-        runner.close()
-    assert not warnings, warnings
+    runner = InProcessRunner(cohort=None)
+    runner.open_round(1, plans(server, CUTS, ITERATIONS))
+    parts = {
+        k: ClientTraining(half, batches[k].__getitem__, ITERATIONS)
+        for k, half in enumerate(halves)
+    }
+    with ThreadPoolExecutor(2) as workers:
+        assert not runner.train(parts, workers)
+    outcomes = runner.close_round()
+    assert not any(outcome.failure for outcome in outcomes)
     return Trained(
-        losses,
-        np.stack([o.activation.numpy() for o in outcomes if o.activation is not None]),
-        {k: split.nets.state_dict() for k, split in enumerate(trainers)},
+        [part.results for part in parts.values()],
+        np.stack([o.result.numpy() for o in outcomes if o.result is not None]),
+        {k: half.nets.state_dict() for k, half in enumerate(halves)},
         server.state(),
     )
 
@@ -114,12 +105,13 @@ def batch(client: int, iteration: int) -> Batch:
 @pytest.fixture(scope="module")
 def trained() -> Trained:
     state = first_state()
-    server = Segments(PartialGAN(SPEC, state, gen=range(1, 4), disc=range(1, 4)), 2, RATE)
-    trainers = [
-        SplitTrainer(SPEC, SHAPES, cut, state, learning_rate=RATE, batch_size=BATCH)
+    nets = PartialGAN(SPEC, state, gen=range(1, 4), disc=range(1, 4))
+    server = Segments(nets, SHAPES, batch_size=BATCH, learning_rate=RATE)
+    halves = [
+        HeadsAndTails(SPEC, SHAPES, cut, state, learning_rate=RATE, batch_size=BATCH)
         for cut in CUTS
     ]
-    return train(trainers, server, [[batch(k, t) for t in range(ITERATIONS)] for k in CLIENTS])
+    return train(halves, server, [[batch(k, t) for t in range(ITERATIONS)] for k in CLIENTS])
 
 
 def summary(value: Tensor) -> np.ndarray:

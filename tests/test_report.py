@@ -22,11 +22,11 @@ from huscf_flwr.config import RunConfig
 from huscf_flwr.data.partition import client_data
 from huscf_flwr.evaluation.scorer import Scorer
 from huscf_flwr.evaluation.scores import CHEAP_SCORES
-from huscf_flwr.files import replacing
 from huscf_flwr.report.files import read_run
 from huscf_flwr.report.grids import by_class
 from huscf_flwr.report.page import write_page
 from huscf_flwr.report.writer import RunReport
+from huscf_flwr.system.files import replacing
 from simulations.engine import Engine
 
 HOSTILE = '"><script>alert(1)</script>&<img src=http://x.y/z.png>\n\u2028'

@@ -11,23 +11,28 @@ from conftest import (
     OTHER,
     SHAPES,
     SPEC,
+    LocalChannel,
     bytes_of,
     frame,
     in_threads,
-    plans,
     running,
     segments,
     stream,
+    train,
     train_all,
+    train_in_process,
     trainer,
     wait_until_active,
 )
 
-from huscf_flwr.cuts import Cut
 from huscf_flwr.nets import initial_state
-from huscf_flwr.split.channel import IterationLost, LocalChannel, SessionError
-from huscf_flwr.split.frames import LARGEST, Exchange, FrameError, decode, encode
-from huscf_flwr.split.segments import Member, Segments
+from huscf_flwr.runner.session import Session
+from huscf_flwr.split.exchanges import Exchange
+from huscf_flwr.split.heads_and_tails import HeadsAndTails
+from huscf_flwr.split.segments import Segments
+from huscf_flwr.tensors import LARGEST, Tensors
+from huscf_flwr.wire.channel import IterationLost, SessionError
+from huscf_flwr.wire.frames import FrameError, FrameKey, decode, encode
 
 
 def test_frames_survive_the_wire() -> None:
@@ -45,7 +50,7 @@ def test_a_repeated_frame_gets_the_same_answer_and_trains_nothing_twice() -> Non
     for repeats in (1, 3):
         server = segments()
         with running(server) as runner:
-            runner.open_round(1, plans([CUT], 1))
+            runner.expect(1, [CUT], 1)
             channel = LocalChannel(runner, "0")
             answers = []
             for exchange in Exchange:
@@ -57,55 +62,55 @@ def test_a_repeated_frame_gets_the_same_answer_and_trains_nothing_twice() -> Non
     assert results[0] == results[1]
 
 
-@pytest.mark.parametrize("max_batch", [3 * BATCH, BATCH])
-def test_any_number_of_clients_trains(max_batch: int) -> None:
-    """Sessions beyond `max_batch` take turns; each completes all its iterations."""
+@pytest.mark.parametrize("cohort", [3, 1])
+def test_any_number_of_clients_trains(cohort: int) -> None:
+    """Sessions beyond the cohort take turns; each completes all its iterations."""
     cuts = [CUT, OTHER, CUT, OTHER, CUT]
-    with running(segments(), max_batch=max_batch) as runner:
-        runner.open_round(1, plans(cuts, 4))
+    with running(segments(), cohort=cohort) as runner:
+        runner.expect(1, cuts, 4)
         losses = train_all(runner, [trainer(c, initial_state(SPEC, 0)) for c in cuts], 4)
         outcomes = runner.close_round()
     assert [len(client) for client in losses] == [4] * 5
     assert [(o.iterations, o.failure) for o in outcomes] == [(4, None)] * 5
-    assert all(o.activation.shape == SHAPES.disc[2] for o in outcomes)
+    assert all(o.result.shape == SHAPES.disc[2] for o in outcomes)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_cohort_larger_than_the_pool_does_not_deadlock(workers: int) -> None:
     warnings: list[str] = []
     pool = threading.Semaphore(workers)
-    with running(segments(), warnings, min_cohort=4, straggler_timeout=0.3) as runner:
-        runner.open_round(1, plans([CUT] * 4, 3))
+    with running(segments(), warnings, cohort=None, straggler_timeout=0.3) as runner:
+        runner.expect(1, [CUT] * 4, 3)
 
         def client(k: int) -> None:
             with pool:
                 channel = LocalChannel(runner, str(k))
                 own = trainer(CUT, initial_state(SPEC, 0))
-                own.train(channel, round_=1, iterations=3, batches=stream(k).__getitem__)
+                train(own, channel, 3, stream(k).__getitem__)
                 channel.close()
 
         in_threads([lambda k=k: client(k) for k in range(4)])
         assert [o.iterations for o in runner.close_round()] == [3] * 4
-    assert any("min-cohort=4" in warning for warning in warnings)
+    assert any('cohort="all", but' in warning for warning in warnings)
 
 
-def test_min_cohort_makes_iterations_joint() -> None:
+def test_a_cohort_of_all_makes_iterations_joint() -> None:
     """Both clients are in every iteration, however late the second comes."""
-    with running(segments(), min_cohort=2) as runner:
-        runner.open_round(1, plans([CUT, CUT], 2))
+    with running(segments(), cohort=None) as runner:
+        runner.expect(1, [CUT, CUT], 2)
         sizes = []
-        begin = runner.segments.iteration
-        runner.segments.iteration = lambda m: sizes.append(len(m)) or begin(m)  # type: ignore
+        begin = runner.server.iteration
+        runner.server.iteration = lambda cuts: sizes.append(len(cuts)) or begin(cuts)  # type: ignore
         clients = [trainer(CUT, initial_state(SPEC, 0)) for _ in range(2)]
 
         def late() -> None:
             wait_until_active(runner, 1)
             channel = LocalChannel(runner, "1")
-            clients[1].train(channel, round_=1, iterations=2, batches=stream(1).__getitem__)
+            train(clients[1], channel, 2, stream(1).__getitem__)
 
         def early() -> None:
             channel = LocalChannel(runner, "0")
-            clients[0].train(channel, round_=1, iterations=2, batches=stream(0).__getitem__)
+            train(clients[0], channel, 2, stream(0).__getitem__)
 
         in_threads([late, early])
         runner.close_round()
@@ -129,8 +134,8 @@ def test_an_invalid_frame_drops_its_sender_only(kind: str, exchange: Exchange) -
     spoil, message = BAD[kind]
     warnings: list[str] = []
     server = segments()
-    with running(server, warnings, min_cohort=2) as runner:
-        runner.open_round(1, plans([CUT, OTHER], 3))
+    with running(server, warnings, cohort=None) as runner:
+        runner.expect(1, [CUT, OTHER], 3)
 
         def bad() -> None:
             channel = LocalChannel(runner, "0")
@@ -146,7 +151,7 @@ def test_an_invalid_frame_drops_its_sender_only(kind: str, exchange: Exchange) -
         def good() -> None:
             own = trainer(OTHER, initial_state(SPEC, 0))
             channel = LocalChannel(runner, "1")
-            own.train(channel, round_=1, iterations=3, batches=stream(1).__getitem__)
+            train(own, channel, 3, stream(1).__getitem__)
 
         in_threads([bad, good])
         first, second = runner.close_round()
@@ -159,8 +164,8 @@ def test_an_invalid_frame_drops_its_sender_only(kind: str, exchange: Exchange) -
 
 def test_the_largest_values_that_may_be_sent_leave_the_others_training() -> None:
     server = segments()
-    with running(server, min_cohort=2) as runner:
-        runner.open_round(1, plans([CUT, OTHER], 3))
+    with running(server, cohort=None) as runner:
+        runner.expect(1, [CUT, OTHER], 3)
 
         def large() -> None:
             channel = LocalChannel(runner, "0")
@@ -169,9 +174,7 @@ def test_the_largest_values_that_may_be_sent_leave_the_others_training() -> None
 
         def good() -> None:
             own = trainer(OTHER, initial_state(SPEC, 0))
-            own.train(
-                LocalChannel(runner, "1"), round_=1, iterations=3, batches=stream(1).__getitem__
-            )
+            train(own, LocalChannel(runner, "1"), 3, stream(1).__getitem__)
 
         in_threads([large, good])
         assert [(o.iterations, o.failure) for o in runner.close_round()] == [(3, None)] * 2
@@ -180,7 +183,7 @@ def test_the_largest_values_that_may_be_sent_leave_the_others_training() -> None
 
 def test_a_frame_out_of_order_ends_the_session() -> None:
     with running(segments()) as runner:
-        runner.open_round(1, plans([CUT], 2))
+        runner.expect(1, [CUT], 2)
         channel = LocalChannel(runner, "0")
         channel.exchange(frame(Exchange.GENERATE))
         with pytest.raises(SessionError, match=r"JUDGE of iteration 0 .* DISCRIMINATE .* was due"):
@@ -193,7 +196,7 @@ def test_an_unknown_token_is_refused() -> None:
     with running(segments()) as runner:
         with pytest.raises(SessionError, match="unknown token"):
             LocalChannel(runner, "0")
-        runner.open_round(1, plans([CUT], 1))
+        runner.expect(1, [CUT], 1)
         with pytest.raises(SessionError, match="unknown token"):
             LocalChannel(runner, "guess")
         runner.close_round()
@@ -206,8 +209,8 @@ def test_a_straggler_loses_the_iteration_and_joins_the_next(late_in: Exchange) -
     warnings: list[str] = []
     server = segments()
     others_done = threading.Event()
-    with running(server, warnings, min_cohort=2, straggler_timeout=0.3) as runner:
-        runner.open_round(1, plans([CUT, CUT], 2))
+    with running(server, warnings, cohort=None, straggler_timeout=0.3) as runner:
+        runner.expect(1, [CUT, CUT], 2)
 
         def straggler() -> None:
             channel = LocalChannel(runner, "0")
@@ -235,15 +238,51 @@ def test_a_straggler_loses_the_iteration_and_joins_the_next(late_in: Exchange) -
     assert any(late_in.name in warning and "client 0" in warning for warning in warnings)
 
 
+def test_who_is_late_while_its_frame_is_checked_loses_the_iteration_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    others_done = threading.Event()
+    check = Session.check
+
+    def slow(session: Session, key: FrameKey, tensors: Tensors) -> None:
+        if session.plan.client == 0 and key[1:] == (0, Exchange.DISCRIMINATE):
+            assert others_done.wait(20)
+        check(session, key, tensors)
+
+    monkeypatch.setattr(Session, "check", slow)
+    with running(segments(), cohort=None, straggler_timeout=0.3) as runner:
+        runner.expect(1, [CUT, CUT], 2)
+
+        def slowly_checked() -> None:
+            channel = LocalChannel(runner, "0")
+            channel.exchange(frame(Exchange.GENERATE))
+            with pytest.raises(IterationLost, match="client 0 was late"):
+                channel.exchange(frame(Exchange.DISCRIMINATE))
+            for step in Exchange:
+                channel.exchange(frame(step, iteration=1))
+
+        def other() -> None:
+            channel = LocalChannel(runner, "1")
+            for step in Exchange:
+                channel.exchange(frame(step))
+            others_done.set()
+            for step in Exchange:
+                channel.exchange(frame(step, iteration=1))
+
+        in_threads([slowly_checked, other])
+        outcomes = runner.close_round()
+    assert [(o.iterations, o.failure) for o in outcomes] == [(1, None), (2, None)]
+
+
 def test_a_dropped_clients_gradients_count_as_zero() -> None:
     """After a client vanished in mid-iteration, the others' part is what it is without it."""
     server: Segments = segments()
-    iteration = server.iteration({k: _member(CUT) for k in (0, 1)})
+    iteration = server.iteration(dict.fromkeys((0, 1), CUT))
     requests = {k: dict(frame(Exchange.GENERATE, fill=0.1 + k).tensors) for k in (0, 1)}
     iteration.answer(Exchange.GENERATE, requests)
     gradient = frame(Exchange.GENERATOR_STEP, fill=0.01).tensors
     zero = {name: torch.zeros_like(value) for name, value in gradient.items()}
-    whole = server.iteration({k: _member(CUT) for k in (0, 1)})
+    whole = server.iteration(dict.fromkeys((0, 1), CUT))
     whole.answer(Exchange.GENERATE, requests)
     alone = iteration.answer(Exchange.GENERATOR_STEP, {1: gradient})
     grads = [p.grad.clone() for p in server.nets.gen.parameters()]
@@ -254,17 +293,32 @@ def test_a_dropped_clients_gradients_count_as_zero() -> None:
         assert torch.allclose(ours, theirs.grad, atol=1e-7)
 
 
-def _member(cut: Cut) -> Member:
-    return Member(cut.gen(SHAPES), cut.disc(SHAPES))
+class Writing(HeadsAndTails):
+    """Overwrites every answer, once it has a copy."""
+
+    def iteration(self, batch):
+        steps = super().iteration(batch)
+        request = next(steps)
+        while True:
+            answer = yield request
+            own = {name: tensor.clone() for name, tensor in answer.items()}
+            for tensor in answer.values():
+                tensor.zero_()
+            try:
+                request = steps.send(own)
+            except StopIteration as done:
+                return done.value
 
 
 def test_client_and_server_never_share_a_tensor() -> None:
-    """What the client gets is its own: writing to it changes nothing on the server."""
-    with running(segments()) as runner:
-        runner.open_round(1, plans([CUT], 1))
-        channel = LocalChannel(runner, "0")
-        first = channel.exchange(frame(Exchange.GENERATE))
-        before = first.tensors["fake"].clone()
-        first.tensors["fake"].zero_()
-        again = channel.exchange(frame(Exchange.GENERATE))
-        assert torch.equal(again.tensors["fake"], before)
+    """What a client gets is its own: writing to it changes nothing on the server."""
+    states = []
+    for kind in (HeadsAndTails, Writing):
+        server, state = segments(), initial_state(SPEC, 0)
+        halves = [
+            kind(SPEC, SHAPES, cut, state, learning_rate=1e-2, batch_size=BATCH)
+            for cut in (CUT, OTHER)
+        ]
+        train_in_process(server, halves, [CUT, OTHER], 3)
+        states.append([bytes_of(server.state()), *(bytes_of(h.nets.state_dict()) for h in halves)])
+    assert states[0] == states[1]

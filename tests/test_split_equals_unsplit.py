@@ -12,20 +12,20 @@ from conftest import (
     SHAPES,
     SPEC,
     bytes_of,
-    plans,
     running,
     segments,
     stream,
     train_all,
+    train_in_process,
     trainer,
 )
 from torch import Tensor, nn
 
-from huscf_flwr.cuts import Cut, Span
-from huscf_flwr.losses import loss_if_fake, loss_if_real
 from huscf_flwr.nets import PartialGAN, State, initial_state
-from huscf_flwr.split.grpc import GrpcChannel, RunnerServer
-from huscf_flwr.unsplit import UnsplitTrainer
+from huscf_flwr.nets.losses import loss_if_fake, loss_if_real
+from huscf_flwr.nets.unsplit import UnsplitTrainer
+from huscf_flwr.split.cuts import Cut, Span
+from huscf_flwr.wire.grpc import FrameServer, GrpcChannel
 
 
 class Plain:
@@ -85,10 +85,8 @@ def check_iteration(cuts: list[Cut]) -> None:
     expected_losses = plain.iteration(0)
     trainers = [trainer(cut, state) for cut in cuts]
     server = segments(torch.float64)
-    with running(server, min_cohort=len(cuts)) as runner:
-        runner.open_round(1, plans(cuts, 1))
-        losses = train_all(runner, trainers, 1)
-        assert all(outcome.failure is None for outcome in runner.close_round())
+    losses, outcomes = train_in_process(server, trainers, cuts, 1)
+    assert all(outcome.failure is None for outcome in outcomes)
     for (loss,), expected in zip(losses, expected_losses, strict=True):
         assert astuple(loss) == pytest.approx(expected, rel=1e-10)
     check_equal(server.nets.state_dict(), plain.server.state_dict(), cuts)
@@ -130,27 +128,28 @@ def test_unsplit_trainer_is_the_plain_computation() -> None:
 
 
 def test_grpc_gives_the_same_bytes() -> None:
+    """Frames over the network, with a thread for each client, and clients driven step by step."""
     cuts = [CUTS[0], CUTS[7], CUTS[13]]
     state = initial_state(SPEC, 0)
     found = []
     for remote in (False, True):
         trainers, server = [trainer(cut, state) for cut in cuts], segments()
-        with running(server, min_cohort=3) as runner:
-            runner.open_round(1, plans(cuts, 4))
-            if remote:
-                port = RunnerServer(runner, "127.0.0.1:0")
+        if remote:
+            with running(server, cohort=None) as runner:
+                runner.expect(1, cuts, 4)
+                port = FrameServer(runner, "127.0.0.1:0")
 
-                def dial(token: str, port: RunnerServer = port) -> GrpcChannel:
+                def dial(token: str, port: FrameServer = port) -> GrpcChannel:
                     address = f"127.0.0.1:{port.port}"
                     return GrpcChannel(address, token, dial_timeout=10, round_timeout=60)
 
                 losses = train_all(runner, trainers, 4, dial)
                 port.close()
-            else:
-                losses = train_all(runner, trainers, 4)
-            outcomes = runner.close_round()
+                outcomes = runner.close_round()
+        else:
+            losses, outcomes = train_in_process(server, trainers, cuts, 4)
         states = [bytes_of(server.state()), *(bytes_of(t.nets.state_dict()) for t in trainers)]
-        taps = [o.activation.numpy().tobytes() for o in outcomes if o.activation is not None]
+        taps = [o.result.numpy().tobytes() for o in outcomes if o.result is not None]
         assert len(taps) == 3
         found.append((losses, states, taps))
     assert found[0] == found[1]

@@ -1,6 +1,6 @@
 """The command `huscf`: one module per subcommand, each with its help, options and action."""
 
-from huscf_flwr import cpu  # isort: skip  (before torch)
+from huscf_flwr.system import cpu  # isort: skip  (before torch)
 
 import argparse
 import os

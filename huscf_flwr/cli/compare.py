@@ -53,7 +53,7 @@ def add_command(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from huscf_flwr.logs import set_up_logging
+    from huscf_flwr.system.logs import set_up_logging
     from simulations.compare import perform, plan_runs, rows_of, write_tables
 
     if options.seeds < 1:

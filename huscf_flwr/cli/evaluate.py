@@ -49,13 +49,13 @@ def add_command(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from huscf_flwr.cpu import torch_device
     from huscf_flwr.data.format import ImageFormat
     from huscf_flwr.data.sources import find_sources, read_domain
     from huscf_flwr.evaluation.evaluator import Evaluator
     from huscf_flwr.evaluation.extractors import inception_extractor
-    from huscf_flwr.generator import load_generator
-    from huscf_flwr.logs import set_up_logging
+    from huscf_flwr.nets.generator import load_generator
+    from huscf_flwr.system.cpu import torch_device
+    from huscf_flwr.system.logs import set_up_logging
 
     if options.n < 100 or options.seed < 0:
         raise UserError(f"--n {options.n} --seed {options.seed}: must be at least 100 and 0")

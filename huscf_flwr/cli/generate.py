@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from huscf_flwr.batches import to_uint8
+from huscf_flwr.data.batches import to_uint8
 from huscf_flwr.errors import UserError
 
 _DESCRIPTION = """\
@@ -38,7 +38,7 @@ def add_command(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from huscf_flwr.generator import load_generator
+    from huscf_flwr.nets.generator import load_generator
     from huscf_flwr.report.grids import save_images
 
     path = Path(options.out)

@@ -40,7 +40,7 @@ def add_command(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from huscf_flwr.logs import set_up_logging
+    from huscf_flwr.system.logs import set_up_logging
     from simulations.engine import Engine
 
     set_up_logging()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from huscf_flwr.batches import LabelledImages
+from huscf_flwr.data.batches import LabelledImages
 from huscf_flwr.data.format import ImageFormat
 from huscf_flwr.data.sources import Domain, Source, load_domain
 from huscf_flwr.errors import UserError

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from huscf_flwr.batches import LabelledImages
+from huscf_flwr.data.batches import LabelledImages
 from huscf_flwr.data.folder import read_folder
 from huscf_flwr.data.format import Arrays, ImageFormat, to_format
 from huscf_flwr.data.letters import render_letters

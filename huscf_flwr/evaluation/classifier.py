@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from huscf_flwr.batches import LabelledImages, to_unit
-from huscf_flwr.files import replacing
+from huscf_flwr.data.batches import LabelledImages, to_unit
+from huscf_flwr.system.files import replacing
 
 _WIDTH = 32
 _FEATURES = 128  # of the penultimate layer

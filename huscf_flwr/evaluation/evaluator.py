@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huscf_flwr.batches import to_uint8, to_unit
+from huscf_flwr.data.batches import to_uint8, to_unit
 from huscf_flwr.data.format import ImageFormat
 from huscf_flwr.data.sources import Domain, Source, load_domain
 from huscf_flwr.errors import UserError
@@ -19,7 +19,7 @@ from huscf_flwr.evaluation.extractors import Extractor, classifier_extractor
 from huscf_flwr.evaluation.image_score import image_score
 from huscf_flwr.evaluation.scores import Score, Scores, Utility
 from huscf_flwr.evaluation.utility import classification_metrics
-from huscf_flwr.generator import Generator
+from huscf_flwr.nets.generator import Generator
 
 log = logging.getLogger(__name__)
 CHEAP_IMAGES = 1000

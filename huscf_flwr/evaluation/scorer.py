@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from huscf_flwr.config import RunConfig
-from huscf_flwr.cpu import torch_device
 from huscf_flwr.evaluation.evaluator import Evaluator
 from huscf_flwr.evaluation.extractors import DOWNLOAD, inception_extractor
 from huscf_flwr.evaluation.scores import Scores
-from huscf_flwr.generator import Generator
+from huscf_flwr.nets.generator import Generator
+from huscf_flwr.system.cpu import torch_device
 
 
 class Scorer:

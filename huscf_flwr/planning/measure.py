@@ -14,20 +14,23 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from huscf_flwr.batches import BatchStream, LabelledImages
-from huscf_flwr.cuts import Cut, client_blocks, end_limits
+from huscf_flwr.data.batches import Batch, BatchStream, LabelledImages
 from huscf_flwr.nets import DISC, GEN, NetShapes, NetSpec, initial_state, net_shapes
 from huscf_flwr.planning.costs import PASSES, NetCosts, net_costs
-from huscf_flwr.split.channel import Channel
-from huscf_flwr.split.client import SplitTrainer
-from huscf_flwr.split.frames import Exchange, Frame, FrameKey, Shapes, frame_bytes, frame_shapes
-from huscf_flwr.split.segments import Member, Segments, Tensors
+from huscf_flwr.procedure import advance
+from huscf_flwr.split.cuts import Cut, client_blocks, end_limits
+from huscf_flwr.split.exchanges import exchange_specs, exchanged_bytes
+from huscf_flwr.split.heads_and_tails import HeadsAndTails
+from huscf_flwr.split.segments import Segments
+from huscf_flwr.tensors import Shapes
+from huscf_flwr.wire.channel import Channel
+from huscf_flwr.wire.frames import Frame, FrameKey
 
 _SECONDS = 1.0  # that a measurement of computing takes, at least
 _SLOW = 2.0  # seconds after which one step has to do
 _LINK_BYTES = 4 * 2**20  # that a measurement of the link sends, and receives, at most
 _LINK_SECONDS = 3.0  # after which it ends, on slow links
-_MEASURING = 0  # the round of its frames
+_MEASURING = FrameKey(0, 0, 0)  # of all its frames
 
 
 class Measured(NamedTuple):
@@ -48,17 +51,17 @@ def measure_client(channel: Channel, spec: NetSpec, batch_size: int, device: str
     SessionError: the runner cannot be reached.
     """
     shapes, costs = net_shapes(spec), net_costs(spec, batch_size)
-    sizes = {cut: frame_bytes(cut, shapes, batch_size, torch.float32) for cut in _extremes(shapes)}
+    specs = {cut: exchange_specs(cut, shapes, batch_size) for cut in _extremes(shapes)}
+    sizes = {cut: exchanged_bytes(of_cut, torch.float32) for cut, of_cut in specs.items()}
     frames = [size for of_cut in sizes.values() for size in of_cut]
     link = _link_bytes_per_s(channel, round(sum(frames) / len(frames)))
     state, batches = initial_state(spec, seed=0), _stream(spec, shapes, batch_size)
     steps = []
     for cut in sizes:
-        trainer = SplitTrainer(
+        half = HeadsAndTails(
             spec, shapes, cut, state, learning_rate=1e-4, batch_size=batch_size, device=device
         )
-        echo = _Echo(channel, cut, shapes, batch_size)
-        steps.append(lambda t=trainer, c=echo: t.iteration(c, _MEASURING, 0, batches[0]))
+        steps.append(functools.partial(_exchange, channel, half, batches[0]))
     flops = [client_flops(costs, cut, shapes) for cut in sizes]
     sent_s = [sum(of_cut) / link for of_cut in sizes.values()]
     speed, overhead_s = speed_from(flops, sent_s, _times(steps, device))
@@ -85,27 +88,32 @@ def speed_from(
 def server_flops_per_s(segments: Segments, spec: NetSpec, batch_size: int, cohort: int) -> float:
     """Speed of this process as the server, for a cohort; trains the segments on constants."""
     shapes, costs = net_shapes(spec), net_costs(spec, batch_size)
-    device = next(segments.nets.parameters()).device
     flops, steps = [], []
     for cut in reversed(_extremes(shapes)):
-        requests = {
-            exchange: _constant(sent)
-            for exchange, (sent, _) in frame_shapes(cut, shapes, batch_size).items()
-        }
-        members = {k: Member(cut.gen(shapes), cut.disc(shapes)) for k in range(cohort)}
-        steps.append(functools.partial(_serve, segments, members, requests))
+        steps.append(functools.partial(_serve, segments, dict.fromkeys(range(cohort), cut)))
         flops.append(cohort * (costs.iteration_flops - client_flops(costs, cut, shapes)))
-    seconds = _times(steps, device.type)
+    seconds = _times(steps, segments.device.type)
     return sum(flops[: len(seconds)]) / sum(seconds)
 
 
-def _serve(
-    segments: Segments, members: Mapping[int, Member], requests: Mapping[Exchange, Tensors]
-) -> None:
-    iteration = segments.iteration(members)
-    for exchange in Exchange:
-        iteration.answer(exchange, dict.fromkeys(members, requests[exchange]))
-        iteration.step()
+def _serve(segments: Segments, cuts: Mapping[int, Cut]) -> None:
+    """The server's half of an iteration; clients have one cut, and send constants."""
+    iteration = segments.iteration(cuts)
+    for number, spec in enumerate(segments.exchanges(cuts[0])):
+        iteration.answer(number, dict.fromkeys(cuts, _constant(spec.sent)))
+        iteration.step(number)
+
+
+def _exchange(channel: Channel, half: HeadsAndTails, batch: Batch) -> None:
+    """A client's half of an iteration; the runner echoes its frames, answers are constants.
+
+    In all exchanges of an iteration together, as many bytes return as are sent.
+    """
+    steps = half.iteration(batch)
+    request = advance(steps)
+    for spec in half.exchanges:
+        channel.exchange(Frame(_MEASURING, request or {}))
+        request = advance(steps, _constant(spec.returned))
 
 
 def client_flops(costs: NetCosts, cut: Cut, shapes: NetShapes) -> float:
@@ -119,7 +127,7 @@ def client_flops(costs: NetCosts, cut: Cut, shapes: NetShapes) -> float:
 
 def _link_bytes_per_s(channel: Channel, size: int) -> float:
     """Speed of the way to the runner and back, with frames of so many bytes."""
-    frame = Frame(FrameKey(_MEASURING, 0, Exchange.GENERATE), {"fake": torch.zeros(size // 4 + 1)})
+    frame = Frame(_MEASURING, {"fake": torch.zeros(size // 4 + 1)})
     channel.exchange(frame)  # the first one dials
     count, started = 0, time.perf_counter()
     while True:
@@ -128,26 +136,6 @@ def _link_bytes_per_s(channel: Channel, size: int) -> float:
         seconds = time.perf_counter() - started
         if count >= 2 and (count * size >= _LINK_BYTES or seconds >= _LINK_SECONDS):
             return 2 * count * size / seconds
-
-
-class _Echo:
-    """A channel to a runner that sends back what it gets; the client sees prepared answers.
-
-    In all exchanges of an iteration together, as many bytes return as are sent.
-    """
-
-    def __init__(self, channel: Channel, cut: Cut, shapes: NetShapes, batch_size: int) -> None:
-        self._channel = channel
-        answers = frame_shapes(cut, shapes, batch_size).items()
-        self._answers = {exchange: _constant(answer) for exchange, (_, answer) in answers}
-
-    def exchange(self, frame: Frame) -> Frame:
-        self._channel.exchange(frame)
-        answer = self._answers[frame.key.exchange]
-        return Frame(frame.key, {name: tensor.clone() for name, tensor in answer.items()})
-
-    def close(self) -> None:
-        self._channel.close()
 
 
 def _extremes(shapes: NetShapes) -> tuple[Cut, Cut]:

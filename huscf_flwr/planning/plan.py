@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from huscf_flwr.cuts import Cut, end_limits
 from huscf_flwr.nets import NetShapes, NetSpec, net_shapes
 from huscf_flwr.planning.costs import NetCosts, net_costs
 from huscf_flwr.planning.devices import Fleet
 from huscf_flwr.planning.latency import iteration_seconds, net_seconds, unsplit_seconds
 from huscf_flwr.planning.schedule import Schedule, schedule
 from huscf_flwr.planning.search import search_cuts
+from huscf_flwr.split.cuts import Cut, end_limits
 
 _MOST_ROWS = 20
 

@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from huscf_flwr.cuts import end_limits
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import NetShapes
 from huscf_flwr.planning.costs import BlockCosts, NetCosts
 from huscf_flwr.planning.devices import Fleet
 from huscf_flwr.planning.latency import backward_table, forward_table, net_seconds
+from huscf_flwr.split.cuts import end_limits
 
 SEARCHES = ("auto", "genetic", "exhaustive")
 MAX_PLANS = 2**22

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from huscf_flwr.batches import LabelledImages, to_uint8, to_unit
-from huscf_flwr.generator import Generator
+from huscf_flwr.data.batches import LabelledImages, to_uint8, to_unit
+from huscf_flwr.nets.generator import Generator
 
 GRID_ROWS = 8
 """Images of each class in the grids of a run."""

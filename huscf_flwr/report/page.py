@@ -9,11 +9,11 @@ from jinja2 import Environment, StrictUndefined
 
 from huscf_flwr.config import RunConfig
 from huscf_flwr.evaluation.scores import REAL
-from huscf_flwr.files import replacing
 from huscf_flwr.report import figures
 from huscf_flwr.report.figures import Picture
 from huscf_flwr.report.files import TRAINING, RunFiles, flat, read_run
 from huscf_flwr.report.template import TEMPLATE
+from huscf_flwr.system.files import replacing
 
 _STRIP = 6  # rounds of which a cluster's grids are shown
 _SECTIONS = {

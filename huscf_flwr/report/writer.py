@@ -17,23 +17,23 @@ from typing import Any
 
 import numpy as np
 
-from huscf_flwr.checkpoint import Checkpoint
 from huscf_flwr.config import RunConfig, Value
-from huscf_flwr.cpu import peak_memory_mb
 from huscf_flwr.data.partition import label_counts
 from huscf_flwr.data.sources import load_domain
 from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation.recovery import cluster_recovery
 from huscf_flwr.evaluation.scores import CHEAP_SCORES, REAL
-from huscf_flwr.files import replacing
-from huscf_flwr.generator import Generator
+from huscf_flwr.nets.generator import Generator
 from huscf_flwr.planning.plan import Plan
 from huscf_flwr.planning.timeline import draw_timeline
-from huscf_flwr.records import ClientInfo, ClientScores, RoundRecord
 from huscf_flwr.report.board import Board, require_tensorboard
+from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.files import CLUSTERS, DETAILS, METRICS, OTHERS, PLACE, Member
 from huscf_flwr.report.grids import GRID_ROWS, by_class, save_grid, save_images
 from huscf_flwr.report.page import write_page
+from huscf_flwr.report.records import ClientInfo, ClientScores, RoundRecord
+from huscf_flwr.system.cpu import peak_memory_mb
+from huscf_flwr.system.files import replacing
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,5 @@
-"""Split training: one iteration in six exchanges between clients and the segment runner.
+"""Heterogeneous U-shaped split learning: the paper's procedure, in six exchanges.
 
-`frames` says what is exchanged, `client` and `segments` compute the two halves, `runner` batches
-the clients that are training, one `session` each, and `channel` and `grpc` carry the frames
-between them.
+`cuts` says where each client's nets are cut, `exchanges` what is exchanged, `heads_and_tails` is
+the client's half, `segments` the server's.
 """

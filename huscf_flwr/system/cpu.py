@@ -15,7 +15,7 @@ import sys
 
 from huscf_flwr.errors import UserError
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # where the workers are no more than the cores
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # where the workers are no more than the cores
 os.environ.setdefault("OMP_WAIT_POLICY", "active")  # a thousand where they are more, not a hundred
 
 

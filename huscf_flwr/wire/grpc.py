@@ -14,15 +14,19 @@ from typing import Any
 import grpc
 
 from huscf_flwr.errors import UserError
-from huscf_flwr.split.channel import IterationLost, SessionError
-from huscf_flwr.split.frames import Frame, FrameError, decode, encode
-from huscf_flwr.split.runner import RECONNECT_SECONDS, Runner
-from huscf_flwr.split.session import EchoSession, Session
+from huscf_flwr.wire.channel import (
+    RECONNECT_SECONDS,
+    Desk,
+    IterationLost,
+    Reception,
+    SessionError,
+)
+from huscf_flwr.wire.frames import Frame, FrameError, decode, encode
 
 MAX_FRAME_BYTES = 256 * 2**20
 """The largest frame either end takes; gRPC refuses larger ones before it allocates memory."""
 
-_SERVICE, _METHOD = "huscf.SegmentRunner", "Session"
+_SERVICE, _METHOD = "huscf.Runner", "Session"
 _OPTIONS = [
     ("grpc.max_send_message_length", MAX_FRAME_BYTES),
     ("grpc.max_receive_message_length", MAX_FRAME_BYTES),
@@ -37,17 +41,17 @@ _ANSWER, _LOST, _ENDED = b"A", b"L", b"E"
 _MAX_STREAMS = 4096  # a thread each, made when a client connects
 
 
-class RunnerServer:
-    """Serves a runner's sessions on a port."""
+class FrameServer:
+    """Takes clients' streams on a port to the desks of a reception."""
 
-    def __init__(self, runner: Runner, bind: str) -> None:
+    def __init__(self, reception: Reception, bind: str) -> None:
         """Listen on `bind` (`host:port`; port 0 takes a free one, see `port`).
 
         Raises
         ------
         UserError: the address cannot be bound, for example because the port is in use.
         """
-        self._runner = runner
+        self._reception = reception
         self._server = grpc.server(
             ThreadPoolExecutor(_MAX_STREAMS, thread_name_prefix="runner-stream"),
             options=[*_OPTIONS, ("grpc.so_reuseport", 0)],
@@ -72,32 +76,32 @@ class RunnerServer:
     def _serve(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
         token = dict(context.invocation_metadata()).get("token", "")
         try:
-            session = self._runner.join(str(token))
+            desk = self._reception.join(str(token))
         except SessionError as error:
             yield _ENDED + str(error).encode()
             return
-        connection = session.connection
+        connection = desk.connection
         try:
             for data in requests:
                 if data == _GOODBYE:
-                    session.leave("closed its channel")
+                    desk.leave("closed its channel")
                     return
-                answer = self._answer(session, data)
+                answer = self._answer(desk, data)
                 yield answer
                 if answer.startswith(_ENDED):
                     return
         finally:  # a stream that ends without a goodbye may be dialled again
-            session.disconnected(connection)
+            desk.disconnected(connection)
 
     @staticmethod
-    def _answer(session: Session | EchoSession, data: bytes) -> bytes:
+    def _answer(desk: Desk, data: bytes) -> bytes:
         try:
-            return _ANSWER + encode(session.exchange_frame(decode(data)))
+            return _ANSWER + encode(desk.exchange_frame(decode(data)))
         except IterationLost as lost:
             return _LOST + str(lost).encode()
         except FrameError as error:
-            session.leave(f"sent an invalid frame ({error})")
-            return _ENDED + str(session.failure).encode()
+            desk.leave(f"sent an invalid frame ({error})")
+            return _ENDED + str(desk.failure).encode()
         except SessionError as error:
             return _ENDED + str(error).encode()
 

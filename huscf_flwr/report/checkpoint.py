@@ -8,8 +8,8 @@ import safetensors
 import safetensors.torch
 
 from huscf_flwr.errors import UserError
-from huscf_flwr.files import replacing
 from huscf_flwr.nets import State
+from huscf_flwr.system.files import replacing
 
 _KEPT = 2
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from huscf_flwr.cuts import Cut
 from huscf_flwr.evaluation.scores import Scores
 from huscf_flwr.nets import State
+from huscf_flwr.split.cuts import Cut
 
 
 @dataclass(frozen=True)

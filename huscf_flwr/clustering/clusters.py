@@ -1,4 +1,4 @@
-"""KLD-weighted clustering: which clients see the same kind of data, and how much each one counts.
+"""Which clients see the same kind of data: clusters by activation.
 
 Pure functions on arrays. Source: the paper's clustered federated learning; an *activation* is a
 client's mean output of the discriminator's middle block on real data, of shape (C, H, W), or (C,)
@@ -14,7 +14,6 @@ from sklearn.metrics import silhouette_score
 MAX_CLUSTERS = 8
 CONVINCING = 0.25
 """Silhouette from which a split is believed: one domain stays below 0.14, two reach 0.49."""
-EPSILON = 1e-9
 
 Array = np.ndarray
 
@@ -49,37 +48,6 @@ def cluster(activations: Array, k: int | None, seed: int) -> Array:
         if score > best_score:
             best, best_score = labels, score
     return _ordered(best)
-
-
-def position_distributions(activation: Array) -> Array:
-    """P[c]: softmax over the positions of each channel, shape (C, positions)."""
-    flat = activation.reshape(len(activation), -1).astype(np.float64)
-    exponentials = np.exp(flat - flat.max(axis=1, keepdims=True))
-    result: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return result
-
-
-def divergences(activations: Array) -> Array:
-    """KLD of each member of one group to the others, shape (members,); zero for a group of one.
-
-    KLD_k = mean over channels of sum(Q_k * log(Q_k / P_k)), where Q_k is the mean of the other
-    members' P.
-    """
-    if len(activations) == 1:
-        return np.zeros(1)
-    p = np.stack([position_distributions(activation) for activation in activations])
-    q = (p.sum(axis=0) - p) / (len(p) - 1)
-    kld = (q * np.log((q + EPSILON) / (p + EPSILON))).sum(axis=2).mean(axis=1)
-    result: Array = np.maximum(kld, 0.0)
-    return result
-
-
-def weights(sizes: Array, klds: Array, beta: float) -> Array:
-    """Weights of the members of one group, proportional to n_k * exp(-beta * KLD_k); sum 1."""
-    # Shifting all divergences alike cancels out, and keeps the exponentials above zero.
-    raw = sizes * np.exp(-beta * (klds - klds.min()))
-    result: Array = raw / raw.sum()
-    return result
 
 
 def keep_labels(new: Mapping[int, int], old: Mapping[int, int]) -> dict[int, int]:

@@ -1,6 +1,5 @@
 """Where a round stands, and how long its iterations take."""
 
-import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,9 +30,8 @@ class Stopwatch:
     _began: float | None = None
     _cohort: int = 0
 
-    def begin(self, cohort: int) -> None:
+    def begin(self, cohort: int, now: float) -> None:
         """An iteration of so many clients begins; the one before it has ended."""
-        now = time.monotonic()
         if self._began is not None:
             self.iterations += 1
             self.seconds += now - self._began

@@ -1,14 +1,12 @@
 """Plain training of a whole conditional GAN in one place: what split training must equal."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from huscf_flwr.batches import Batch
-from huscf_flwr.losses import Losses, loss_if_fake, loss_if_real
+from huscf_flwr.data.batches import Batch
 from huscf_flwr.nets import DISC, GEN, NetShapes, NetSpec, PartialGAN, State, whole_net
-from huscf_flwr.optim import Optimisers
+from huscf_flwr.nets.losses import Losses, loss_if_fake, loss_if_real
+from huscf_flwr.nets.optim import Optimisers
 
 
 class UnsplitTrainer:
@@ -29,10 +27,6 @@ class UnsplitTrainer:
         ).train()
         self.optimisers = Optimisers(self.nets, learning_rate)
         self._device = torch.device(device)
-
-    def train(self, *, iterations: int, batches: Callable[[int], Batch]) -> list[Losses]:
-        """Train for a round; `batches` gives the batch of iteration i of this round."""
-        return [self.iteration(batches(index)) for index in range(iterations)]
 
     def iteration(self, batch: Batch) -> Losses:
         """One step of the discriminator, then one of the generator."""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from huscf_flwr.errors import UserError, cause
-from huscf_flwr.files import replacing
 from huscf_flwr.nets import GEN, NetSpec, PartialGAN, State, is_registered, net_shapes
+from huscf_flwr.system.files import replacing
 
 _FORMAT = "huscf-generator-1"
 _CHUNK = 500  # images generated at a time, so that memory stays flat

@@ -1,0 +1,5 @@
+"""The Flower clients: what a device does when the strategy asks it for its properties or a round.
+
+`base` is what all share, `split` and `whole` are the clients of HuSCF and FedGAN, `over_channel`
+trains a round with a server elsewhere, `own_data` is where a node's own images are read.
+"""

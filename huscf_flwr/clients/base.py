@@ -1,0 +1,244 @@
+"""What all clients share: properties, a round's beginning and end, scores, lasting state.
+
+A client is made anew for every message; what lasts (optimiser state, place in the data stream)
+lives in `context.state`. Images and labels are read in here; none is sent as such.
+"""
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from flwr.app import ArrayRecord, ConfigRecord, Context
+from flwr.client import NumPyClient
+from flwr.common import Config, NDArrays, Scalar
+from torch import Tensor
+
+from huscf_flwr.clients.own_data import own_data
+from huscf_flwr.config import RunConfig
+from huscf_flwr.data.batches import BatchStream, LabelledImages
+from huscf_flwr.data.partition import check_size, client_data
+from huscf_flwr.data.sources import load_own
+from huscf_flwr.errors import UserError
+from huscf_flwr.evaluation.evaluator import Evaluator
+from huscf_flwr.nets import GEN, PartialGAN, State, from_arrays, net_shapes, state_names, to_arrays
+from huscf_flwr.nets.generator import Generator
+from huscf_flwr.nets.losses import Losses
+from huscf_flwr.nets.optim import Optimisers
+from huscf_flwr.procedure import ClientHalf, ClientTraining
+from huscf_flwr.system.cpu import peak_memory_mb
+
+
+class GANHalf(ClientHalf, Protocol):
+    """A client's half whose iterations return `Losses`; its nets go back to the strategy."""
+
+    @property
+    def nets(self) -> PartialGAN:
+        """The client's blocks."""
+        ...
+
+    @property
+    def optimisers(self) -> Optimisers:
+        """Of these blocks; their state lasts from round to round."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClientImages:
+    """What a client trains on.
+
+    Attributes
+    ----------
+    train: its images.
+    domain: name of the domain it was dealt, or empty where the data is the node's own.
+    """
+
+    train: LabelledImages
+    domain: str
+
+
+@contextmanager
+def _named(client: int) -> Iterator[None]:
+    """Errors name the client, and what kind they are: all that Flower passes on is text."""
+    try:
+        yield
+    except Exception as error:
+        raise RuntimeError(f"client {client}: {type(error).__name__}: {error}") from error
+
+
+class GANClient(NumPyClient, ABC):
+    """What all clients share: data, properties, and state from one message to the next."""
+
+    def __init__(self, context: Context) -> None:
+        """Read the run config; data is loaded by the first message that needs it.
+
+        Raises
+        ------
+        UserError: something in the run config is wrong.
+        """
+        self.context = context
+        self.config = RunConfig.from_mapping(context.run_config)
+        self.shapes = net_shapes(self.config.net_spec)
+        self._size = 0
+
+    @abstractmethod
+    def half(self, state: State, config: Config) -> GANHalf:
+        """What this client trains in the round that `config` describes, beginning with `state`."""
+
+    @abstractmethod
+    def train(self, part: ClientTraining, config: Config) -> None:
+        """Train the round with a server elsewhere, if there is one."""
+
+    @abstractmethod
+    def own_blocks(self, config: Config) -> dict[str, tuple[int, ...]]:
+        """Indices of the blocks this client holds in the round that `config` describes."""
+
+    def get_properties(self, config: Config) -> dict[str, Scalar]:
+        """Who this is and how much data it has.
+
+        Returns
+        -------
+        partition, partitions: place in the federation, -1 where the node has none; size: training
+        images; domain: name, or empty if the data is the node's own. Or error: what is wrong with
+        the data or the run config, in one line.
+        """
+        place: dict[str, Scalar] = {
+            "partition": int(self.context.node_config.get("partition-id", -1)),
+            "partitions": int(self.context.node_config.get("num-partitions", -1)),
+        }
+        try:
+            data = self._data(config)
+        except UserError as error:
+            return {**place, "error": str(error)}
+        return {**place, "size": len(data.train), "domain": data.domain}
+
+    def fit(self, parameters: NDArrays, config: Config) -> tuple[NDArrays, int, dict[str, Scalar]]:
+        """Train for one round: `begin`, `train`, `finish`.
+
+        Override `begin`, `half` or `finish`, not `fit` or `train`: an engine that drives many
+        clients in one process trains what `begin` gave step by step.
+
+        Parameters
+        ----------
+        parameters: values of the client's own blocks, in the order of their names.
+        config: client (its number), round, iterations, base-dir, and what `half` needs.
+
+        Raises
+        ------
+        RuntimeError: training failed; the message names the client and the cause.
+        """
+        part = self.begin(parameters, config)
+        with _named(int(config["client"])):
+            self.train(part, config)
+        return self.finish(part, config)
+
+    def begin(self, parameters: NDArrays, config: Config) -> ClientTraining:
+        """Get ready for a round; see `fit`."""
+        client = int(config["client"])
+        with _named(client):
+            stream = BatchStream(
+                self._data(config).train,
+                batch_size=self.config.batch_size,
+                latent_size=self.shapes.latent_size,
+                seed=self.config.seed,
+                client=client,
+            )
+            names = state_names(self.config.net_spec, self.own_blocks(config))
+            half = self.half(from_arrays(names, parameters), config)
+            record = self.context.state.array_records.get("optimisers")
+            if record:  # go on with the moments of the round before
+                half.optimisers.load(record.to_torch_state_dict())
+            self._size = len(stream)
+            batches = stream.starting_at(self._iterations_before(config))
+            return ClientTraining(half, batches, int(config["iterations"]))
+
+    def finish(
+        self, part: ClientTraining, config: Config
+    ) -> tuple[NDArrays, int, dict[str, Scalar]]:
+        """What the client returns from a round that was trained; see `fit`."""
+        client = int(config["client"])
+        if not part.results:
+            raise RuntimeError(f"client {client}: all {part.iterations} iterations were lost")
+        with _named(client):
+            half: GANHalf = part.half  # type: ignore[assignment]
+            done = self._iterations_before(config) + part.iterations
+            self.context.state["progress"] = ConfigRecord({"iterations": done})
+            moments: OrderedDict[str, Tensor] = OrderedDict(half.optimisers.state())
+            self.context.state["optimisers"] = ArrayRecord(moments)
+            mean = Losses.mean(part.results)
+            metrics: dict[str, Scalar] = {
+                "generator-loss": mean.generator,
+                "discriminator-loss": mean.discriminator,
+                "peak-memory-mb": peak_memory_mb(),
+            }
+            return to_arrays(half.nets.state_dict()), self._size, metrics
+
+    def evaluate(
+        self, parameters: NDArrays, config: Config
+    ) -> tuple[float, int, dict[str, Scalar]]:
+        """Score a whole generator on this node's own images, with a classifier trained on them.
+
+        Parameters
+        ----------
+        parameters: values of all `gen` blocks, in the order of their names.
+        config: client (its number), and utility: whether to train a classifier on generated
+            images, too.
+
+        Returns
+        -------
+        The Fréchet distance, the number of held-out images, and scores by name: those of
+        `Scores.values`, what real images get (`<name>_real`), the metrics of utility if due, and
+        missing_classes, how many have training images and none held out. Numbers only.
+
+        Raises
+        ------
+        RuntimeError: it cannot be scored; the message names the client and the cause.
+        """
+        client, run = int(config["client"]), self.config
+        with _named(client):
+            names = state_names(run.net_spec, {GEN: range(len(self.shapes.gen))})
+            generator = Generator(run.net_spec, from_arrays(names, parameters))
+            path = str(self.context.node_config["data"])
+            with own_data(path):
+                own = load_own(path, run.image_format)
+                evaluator = Evaluator(own, run.num_classes, run.seed)
+                if config["utility"]:
+                    scores = evaluator.full(generator, run.utility_images)
+                else:
+                    scores = evaluator.cheap(generator)
+        found: dict[str, Scalar] = {
+            **scores.values(),
+            **scores.on_real(),
+            **(scores.utility.metrics if scores.utility else {}),
+            "missing_classes": len(own.missing_classes),
+        }
+        return scores.frechet.value, len(evaluator.domain.test), found
+
+    def _data(self, config: Config) -> ClientImages:
+        """This client's images: the node's own, or its part of what the run config deals."""
+        run, node = self.config, self.context.node_config
+        if "data" in node:
+            path = str(node["data"])
+            with own_data(path):
+                own = load_own(path, run.image_format).train
+                check_size(own, path)
+            return ClientImages(own, "")
+        if not {"partition-id", "num-partitions"} <= node.keys():
+            raise UserError(
+                "this node has no data: start it with --node-config 'data=\"/path/own.npz\"', or "
+                "with partition-id and num-partitions to get a part of the domains"
+            )
+        domain, part = client_data(
+            run.data_settings(str(config.get("base-dir", "."))),
+            client=int(node["partition-id"]),
+            clients=int(node["num-partitions"]),
+        )
+        return ClientImages(part, domain.name)
+
+    def _iterations_before(self, config: Config) -> int:
+        record = self.context.state.config_records.get("progress")
+        if record:
+            return int(record["iterations"])  # type: ignore[arg-type]
+        return int(config.get("iterations-before", 0))

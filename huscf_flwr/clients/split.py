@@ -1,0 +1,87 @@
+"""The client of HuSCF: it trains heads and tails, with the server's segments between them."""
+
+from flwr.common import Config, Scalar
+
+from huscf_flwr.clients.base import GANClient
+from huscf_flwr.clients.over_channel import train_over
+from huscf_flwr.errors import UserError
+from huscf_flwr.nets import State
+from huscf_flwr.planning.devices import MEASURED, OVERHEAD, SPEEDS, read_profile
+from huscf_flwr.planning.measure import measure_client
+from huscf_flwr.planning.search import SEARCHES
+from huscf_flwr.procedure import ClientTraining
+from huscf_flwr.split.cuts import Cut, client_blocks
+from huscf_flwr.split.heads_and_tails import HeadsAndTails
+from huscf_flwr.system.cpu import torch_device
+from huscf_flwr.wire.channel import Channel, Loopback, SessionError
+from huscf_flwr.wire.grpc import GrpcChannel
+
+
+class SplitGANClient(GANClient):
+    """Trains heads and tails, exchanging activations and gradients with the server."""
+
+    def get_properties(self, config: Config) -> dict[str, Scalar]:
+        """Who this is and, where the cuts are planned, what its device can do.
+
+        Returns
+        -------
+        As `GANClient.get_properties`; and the device, by the keys of `planning.devices`, where the
+        node states it (`--node-config 'profile="phone"'`, or both speeds), or where it is to be
+        measured: then `config` has runner-address and token.
+        """
+        found = super().get_properties(config)
+        if "error" in found or self.config.cuts not in SEARCHES:
+            return found
+        try:
+            return {**found, **self._device(config)}
+        except (UserError, SessionError) as error:
+            return {**found, "error": str(error)}
+
+    def _device(self, config: Config) -> dict[str, Scalar]:
+        run, node = self.config, self.context.node_config
+        if "profile" in node:
+            return {"profile": str(node["profile"])}
+        if any(key in node for key in SPEEDS):
+            stated = read_profile("its own", node, "this node's --node-config")
+            return dict(zip(SPEEDS, (stated.flops_per_s, stated.link_bytes_per_s), strict=True))
+        if run.devices != MEASURED and not (run.devices == "auto" and "data" in node):
+            return {}
+        here = not config["runner-address"]  # then the runner is in this process
+        channel: Channel = Loopback() if here else self.open_channel(config)
+        try:
+            speed, link, overhead_s = measure_client(
+                channel, run.net_spec, run.batch_size, torch_device(run.device)
+            )
+        finally:
+            channel.close()
+        return {**dict(zip(SPEEDS, (speed, link), strict=True)), OVERHEAD: overhead_s}
+
+    def own_blocks(self, config: Config) -> dict[str, tuple[int, ...]]:
+        return client_blocks(Cut.parse(str(config["cut"])), self.shapes)
+
+    def half(self, state: State, config: Config) -> HeadsAndTails:
+        return HeadsAndTails(
+            self.config.net_spec,
+            self.shapes,
+            Cut.parse(str(config["cut"])),
+            state,
+            learning_rate=self.config.learning_rate,
+            batch_size=self.config.batch_size,
+            device=torch_device(self.config.device),
+        )
+
+    def train(self, part: ClientTraining, config: Config) -> None:
+        channel = self.open_channel(config)
+        try:
+            train_over(channel, part, int(config["round"]))
+        finally:
+            channel.close()
+
+    def open_channel(self, config: Config) -> Channel:
+        """The way to the runner."""
+        return GrpcChannel(
+            str(config["runner-address"]),
+            str(config["token"]),
+            dial_timeout=self.config.straggler_timeout,
+            round_timeout=self.config.round_timeout,
+        )

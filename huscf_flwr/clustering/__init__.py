@@ -1,0 +1,5 @@
+"""KLD-weighted clustered federated learning: the paper's mathematics, as pure functions.
+
+`clusters` says which clients belong together, `kld_weights` how much each one counts, `averages`
+puts their parameters together.
+"""

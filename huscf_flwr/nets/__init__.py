@@ -1,0 +1,49 @@
+"""Conditional GANs that can be cut: lists of blocks, their state, losses, optimisers.
+
+`blocks` says what a net is and names them, `cgan` is the paper's, `state` are parameters by name,
+`unsplit` trains a net in one place, `generator` is a trained one on its own.
+"""
+
+from huscf_flwr.nets.blocks import (
+    DISC,
+    GEN,
+    Blocks,
+    NetShapes,
+    NetSpec,
+    build_blocks,
+    is_registered,
+    net_shapes,
+    register_net,
+    whole_net,
+)
+from huscf_flwr.nets.cgan import cgan
+from huscf_flwr.nets.state import (
+    PartialGAN,
+    State,
+    from_arrays,
+    initial_state,
+    select_blocks,
+    state_names,
+    to_arrays,
+)
+
+__all__ = [
+    "DISC",
+    "GEN",
+    "Blocks",
+    "NetShapes",
+    "NetSpec",
+    "PartialGAN",
+    "State",
+    "build_blocks",
+    "cgan",
+    "from_arrays",
+    "initial_state",
+    "is_registered",
+    "net_shapes",
+    "register_net",
+    "select_blocks",
+    "state_names",
+    "to_arrays",
+    "whole_net",
+]

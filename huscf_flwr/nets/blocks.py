@@ -1,0 +1,149 @@
+"""Conditional GANs as two ordered lists of blocks, and the registry that names them.
+
+A *net* here is what can be cut: a generator and a discriminator, each a list of modules. The first
+block of either list is called with `(input, labels)`, every other block with the output of the one
+before. Nothing but a net's own module knows how many blocks there are or what is inside them.
+"""
+
+import functools
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from huscf_flwr.errors import UserError
+
+GEN = "gen"
+DISC = "disc"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetSpec:
+    """What a net is built for.
+
+    Attributes
+    ----------
+    net: name in the registry, or `module:name` to import the module that registers it first.
+    image_size: height and width of the images, in pixels.
+    channels: colour channels of the images.
+    num_classes: number of labels.
+    width: channels of the narrowest convolution (the paper uses 64).
+    """
+
+    net: str = "cgan"
+    image_size: int
+    channels: int
+    num_classes: int
+    width: int
+
+    def __post_init__(self) -> None:
+        """Raises `UserError` unless the net is text and all else are whole numbers from 1 on."""
+        if type(self.net) is not str:
+            raise UserError(f"net={self.net!r}: must be text")
+        for name, value in vars(self).items():
+            if name != "net" and (type(value) is not int or value < 1):
+                key = name.replace("_", "-")
+                raise UserError(f"{key}={value!r}: must be a whole number, at least 1")
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The two lists of blocks of a conditional GAN.
+
+    Attributes
+    ----------
+    generator: from `(latent (B, latent_size), labels (B,))` to images `(B, C, H, W)` in [-1, 1].
+    discriminator: from `(images, labels)` to one logit per image, `(B, 1)`.
+    latent_size: length of the latent vector.
+    """
+
+    generator: list[nn.Module]
+    discriminator: list[nn.Module]
+    latent_size: int
+
+
+Builder = Callable[[NetSpec], Blocks]
+_REGISTRY: dict[str, Builder] = {}
+
+
+def register_net(name: str) -> Callable[[Builder], Builder]:
+    """Register the decorated builder under `name`, for the run key `net`."""
+
+    def register(builder: Builder) -> Builder:
+        _REGISTRY[name] = builder
+        return builder
+
+    return register
+
+
+def is_registered(name: str) -> bool:
+    """Whether a builder is registered under `name`; nothing is imported to find out."""
+    return name in _REGISTRY
+
+
+def build_blocks(spec: NetSpec) -> Blocks:
+    """Build both nets of `spec`, freshly initialised on the current default device.
+
+    Raises
+    ------
+    UserError: no such net, or the net cannot be built for this image size.
+    """
+    module, _, name = spec.net.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UserError(f'net="{spec.net}": cannot import {module}: {error}') from error
+    if name not in _REGISTRY:
+        known = ", ".join(sorted(_REGISTRY))
+        raise UserError(
+            f'net="{spec.net}" is not registered: known are {known}; "module:name" imports the '
+            "module that registers it"
+        )
+    return _REGISTRY[name](spec)
+
+
+@dataclass(frozen=True)
+class NetShapes:
+    """Sizes that follow from a `NetSpec` alone.
+
+    Attributes
+    ----------
+    gen, disc: shape of each block's output for one sample, without the batch dimension.
+    latent_size: length of the latent vector.
+    """
+
+    gen: tuple[torch.Size, ...]
+    disc: tuple[torch.Size, ...]
+    latent_size: int
+
+
+@functools.lru_cache(maxsize=32)
+def net_shapes(spec: NetSpec) -> NetShapes:
+    """Output shapes of all blocks, from a pass over meta tensors: nothing is computed."""
+    batch = 2
+    with torch.device("meta"), torch.no_grad():
+        blocks = build_blocks(spec)
+        labels = torch.zeros(batch, dtype=torch.long)
+
+        def shapes(net: list[nn.Module], first: Tensor) -> tuple[torch.Size, ...]:
+            outputs = [net[0](first, labels)]
+            for block in net[1:]:
+                outputs.append(block(outputs[-1]))
+            return tuple(output.shape[1:] for output in outputs)
+
+        gen = shapes(blocks.generator, torch.zeros(batch, blocks.latent_size))
+        image = torch.zeros(batch, spec.channels, spec.image_size, spec.image_size)
+        if gen[-1] != image.shape[1:]:
+            raise UserError(
+                f'net="{spec.net}" generates images of shape {tuple(gen[-1])}, '
+                f"but the run asks for {tuple(image.shape[1:])}"
+            )
+        return NetShapes(gen, shapes(blocks.discriminator, image), blocks.latent_size)
+
+
+def whole_net(shapes: NetShapes) -> dict[str, range]:
+    """Indices of all blocks."""
+    return {GEN: range(len(shapes.gen)), DISC: range(len(shapes.disc))}

@@ -1,0 +1,88 @@
+"""Parameters and buffers of blocks by name, and modules made of them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from huscf_flwr.nets.blocks import NetSpec, build_blocks
+
+State = dict[str, Tensor]
+"""Parameters and buffers by name: `<gen|disc>.<block>.<name inside the block>`."""
+
+
+BlockIndices = Mapping[str, Iterable[int]]
+"""Indices of some blocks of both nets, by `gen` and `disc`."""
+
+
+class PartialGAN(nn.Module):
+    """Some of the blocks of a net: a client's ends, the server's segments, or all of it.
+
+    Blocks keep their index, so that parameters have the same name wherever they live.
+    """
+
+    def __init__(
+        self,
+        spec: NetSpec,
+        state: State,
+        *,
+        gen: Iterable[int],
+        disc: Iterable[int],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Build the blocks with the indices `gen` and `disc`, and no others, from `state`.
+
+        Raises
+        ------
+        RuntimeError: `state` lacks a name of these blocks, or has one in another shape.
+        """
+        super().__init__()
+        with torch.device("meta"):
+            blocks = build_blocks(spec)
+        self.gen = nn.ModuleDict({str(i): blocks.generator[i] for i in sorted(gen)})
+        self.disc = nn.ModuleDict({str(i): blocks.discriminator[i] for i in sorted(disc)})
+        own = {name: state[name] for name in self.state_dict() if name in state}
+        for dtype in {value.dtype for value in own.values() if value.is_floating_point()}:
+            self.to(dtype)
+        self.to_empty(device=device)
+        self.load_state_dict(own)
+
+
+def initial_state(spec: NetSpec, seed: int, dtype: torch.dtype = torch.float32) -> State:
+    """All parameters and buffers of the whole net, freshly initialised from `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _whole(spec).to(dtype).state_dict()
+
+
+def _whole(spec: NetSpec) -> nn.Module:
+    blocks = build_blocks(spec)
+    whole = nn.Module()
+    whole.gen = nn.ModuleDict({str(i): b for i, b in enumerate(blocks.generator)})
+    whole.disc = nn.ModuleDict({str(i): b for i, b in enumerate(blocks.discriminator)})
+    return whole
+
+
+def state_names(spec: NetSpec, blocks: BlockIndices) -> list[str]:
+    """Names of the parameters and buffers of these blocks, sorted."""
+    with torch.device("meta"):
+        return sorted(select_blocks(_whole(spec).state_dict(), blocks))
+
+
+def select_blocks(state: State, blocks: BlockIndices) -> State:
+    """The part of a state that belongs to these blocks, sorted by name."""
+    wanted = {(net, str(index)) for net, indices in blocks.items() for index in indices}
+    return {name: state[name] for name in sorted(state) if tuple(name.split(".")[:2]) in wanted}
+
+
+def to_arrays(state: State) -> list[np.ndarray]:
+    """The values of a state in the order of its names: how Flower's messages carry it."""
+    return [state[name].detach().cpu().numpy() for name in sorted(state)]
+
+
+def from_arrays(names: Iterable[str], arrays: Sequence[np.ndarray]) -> State:
+    """A state with these names, from what `to_arrays` gave; raises ValueError if counts differ."""
+    pairs = zip(sorted(names), arrays, strict=True)
+    # A copy: arrays out of a message are read-only, and training writes in place.
+    return {name: torch.from_numpy(np.array(array)) for name, array in pairs}

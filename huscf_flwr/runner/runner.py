@@ -1,0 +1,380 @@
+"""The runner: the server's side of a round for clients that connect.
+
+Every client in `fit` has a session. One thread owns the server's halves and computes iterations,
+one at a time; the threads of the clients' connections only put frames in and wait for answers.
+"""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from huscf_flwr.procedure import ServerIteration
+from huscf_flwr.runner.cohorts import Cohorts, Decision, Seat
+from huscf_flwr.runner.echo import EchoDesk
+from huscf_flwr.runner.pace import Pace, Progress, Stopwatch
+from huscf_flwr.runner.session import Session, SessionOutcome, SessionPlan
+from huscf_flwr.system.cpu import cores, use_threads
+from huscf_flwr.tensors import TensorError, Tensors
+from huscf_flwr.wire.channel import RECONNECT_SECONDS, Desk, SessionError
+from huscf_flwr.wire.frames import Frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunnerSettings:
+    """How the runner batches and how long it waits.
+
+    Attributes
+    ----------
+    cohort: clients that share an iteration at most; None: all of the round, who are waited for.
+    straggler_timeout: seconds an iteration waits for one exchange of a client, and for its cohort.
+    round_timeout: seconds after which nobody waits for an answer any more.
+    """
+
+    cohort: int | None = None
+    straggler_timeout: float = 60.0
+    round_timeout: float = 3600.0
+
+
+@dataclass
+class _Round:
+    number: int
+    sessions: dict[str, Session]
+    cohorts: Cohorts
+    by_seat: dict[Seat, Session] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.by_seat = {session.seat: session for session in self.sessions.values()}
+
+
+class Runner:
+    """Trains the server's halves with the clients that are there."""
+
+    def __init__(self, settings: RunnerSettings, warn: Callable[[str], None]) -> None:
+        """Start the runner's thread, which computes on all cores.
+
+        Parameters
+        ----------
+        settings: how to batch and how long to wait.
+        warn: called with one line about each client that is dropped, from any thread.
+        """
+        self.settings = settings
+        self.echo_token = secrets.token_urlsafe(24)
+        self._warn = warn
+        self._changed = threading.Condition()
+        self._round: _Round | None = None
+        self._busy = False
+        self._stopwatch = Stopwatch()
+        self._echoes: list[tuple[Frame, Future[Frame]]] = []
+        self._error: BaseException | None = None
+        self._closed = False
+        self._told_of_turns = False
+        self._thread = threading.Thread(target=self._run, name="runner", daemon=True)
+        self._thread.start()
+
+    # The strategy's side
+
+    def open_round(self, round_: int, plans: Iterable[SessionPlan]) -> None:
+        """Expect these clients, by their tokens, until `close_round`.
+
+        Nobody else may use the server's halves in the plans until then.
+        """
+        in_order = sorted(plans, key=lambda plan: plan.client)
+        sessions = {plan.token: Session(round_, plan) for plan in in_order}
+        patience_s = self.settings.straggler_timeout
+        cohorts = Cohorts(self.settings.cohort, patience_s, RECONNECT_SECONDS)
+        with self._changed:
+            self._round = _Round(round_, sessions, cohorts)
+            self._changed.notify_all()
+
+    def close_round(self) -> list[SessionOutcome]:
+        """End all sessions, wait for the running iteration, and say how each client fared.
+
+        Raises
+        ------
+        RuntimeError: a server's half failed, as the cause says.
+        """
+        with self._changed:
+            if self._round is None:
+                return []
+            sessions = list(self._round.sessions.values())
+            for session in sessions:
+                if not session.seat.finished:
+                    missing = "the round ended before it was done"
+                    self._fail(session, missing if session.seat.joined else "it never connected")
+            while self._busy:
+                self._changed.wait()
+            self._round = None
+            if self._error is not None:
+                raise RuntimeError(f"the runner failed: {self._error}") from self._error
+        return sorted((s.outcome for s in sessions), key=lambda outcome: outcome.client)
+
+    def progress(self) -> Progress:
+        """Where the open round stands."""
+        with self._changed:
+            if self._round is None:
+                return Progress(0, 0, "between rounds")
+            sessions = list(self._round.sessions.values())
+            there = [s.seat for s in sessions if s.seat.there]
+            note = f"{len(there)} clients active"
+            if there:
+                slowest = min(there, key=lambda seat: seat.iteration)
+                note += f", client {slowest.client} the furthest behind"
+            done = sum(s.completed for s in sessions)
+            return Progress(done, sum(s.plan.iterations for s in sessions), note)
+
+    @property
+    def pace(self) -> Pace | None:
+        """What iterations have taken so far, on average; None before the second."""
+        return self._stopwatch.pace
+
+    def close(self) -> None:
+        """Stop the thread; sessions still open get a `SessionError`."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    # The channels' side
+
+    def join(self, token: str) -> Desk:
+        """See `wire.channel.Reception`. All clients may share `echo_token`, for the link."""
+        if token == self.echo_token:
+            return EchoDesk(self._echo, self.settings.straggler_timeout)
+        with self._changed:
+            session = self._round.sessions.get(token) if self._round else None
+            if session is None or self._round is None:
+                raise SessionError("unknown token: no open round expects this client")
+            if session.failure is not None:
+                raise SessionError(session.failure)
+            if not session.seat.joined:
+                self._note_turns(self._round)
+            session.connect(time.monotonic())
+            self._changed.notify_all()
+            return _SessionDesk(self, session)
+
+    def _note_turns(self, round_: _Round) -> None:
+        """Say once if some clients begin a round when others have been through with it."""
+        seats = [session.seat for session in round_.sessions.values()]
+        done = sum(seat.finished and not seat.failed for seat in seats)
+        if done and not self._told_of_turns:
+            self._told_of_turns = True
+            self._warn(
+                f"{done} of {len(seats)} clients finished round {round_.number} before others "
+                "began it, so the server's blocks see them in turns: a simulation's pool has too "
+                "few workers to let them advance evenly"
+            )
+
+    def _echo(self, frame: Frame) -> Future[Frame]:
+        future: Future[Frame] = Future()
+        with self._changed:
+            self._echoes.append((frame, future))
+            self._changed.notify_all()
+        return future
+
+    def submit(self, session: Session, frame: Frame) -> Future[Frame]:
+        """Take a client's frame; its answer, or that of the same frame sent before.
+
+        Raises
+        ------
+        IterationLost, SessionError: see `wire.channel.Channel`.
+        """
+        with self._changed:
+            if (answer := session.answer_to(frame.key)) is not None:
+                return answer
+            self._admit(session, frame)
+        problem = None
+        try:
+            session.check(frame.key, frame.tensors)  # takes a while: not locked
+        except TensorError as error:
+            problem = str(error)
+        with self._changed:
+            if (answer := session.answer_to(frame.key)) is not None:
+                return answer  # repeated while this one was checked
+            self._admit(session, frame, problem)
+            future = session.take(frame, time.monotonic())
+            self._changed.notify_all()
+            return future
+
+    def _admit(self, session: Session, frame: Frame, problem: str | None = None) -> None:
+        """Raise unless this frame is due, and there is no problem with what it holds."""
+        if self._closed or self._error is not None:
+            self._fail(session, "the runner has stopped")
+        if (problem := session.admit(frame.key, time.monotonic()) or problem) is not None:
+            self._fail(session, problem)
+            raise SessionError(session.failure)
+
+    def disconnected(self, session: Session, connection: int) -> None:
+        """See `wire.channel.Desk`."""
+        with self._changed:
+            if connection == session.connection and not session.seat.finished:
+                session.seat.gone_at = time.monotonic()
+                self._changed.notify_all()
+
+    def leave(self, session: Session, reason: str) -> None:
+        """See `wire.channel.Desk`."""
+        with self._changed:
+            if not session.seat.finished:
+                self._fail(session, f"{reason} in {session.name_of(session.due)}")
+            session.answered = None
+
+    # The runner's own thread
+
+    def _run(self) -> None:
+        use_threads(cores())
+        try:
+            while (cohort := self._gather()) is not None:
+                self._iterate(cohort)
+                with self._changed:
+                    sessions = self._round.sessions.values() if self._round else ()
+                    if not any(session.seat.there for session in sessions):
+                        self._stopwatch.pause()
+                    self._busy = False
+                    self._changed.notify_all()
+        except BaseException as error:  # whatever it is, nobody may be left waiting
+            self._error = error
+        finally:
+            with self._changed:
+                self._busy = False
+                stopped = f"the runner stopped: {self._error or 'closed'}"
+                for session in self._round.sessions.values() if self._round else ():
+                    if not session.seat.finished:
+                        self._fail(session, stopped)
+                for _, echo in self._echoes:
+                    echo.set_exception(SessionError(stopped))
+                self._changed.notify_all()
+
+    def _gather(self) -> list[Session] | None:
+        """Wait until an iteration can begin; its cohort, or None when the runner closes."""
+        with self._changed:
+            while not self._closed:
+                while self._echoes:
+                    frame, future = self._echoes.pop(0)
+                    future.set_result(frame)
+                wait_s = None
+                if self._round is not None:
+                    self._drop_gone(self._round)
+                    seats = [session.seat for session in self._round.sessions.values()]
+                    decision = self._round.cohorts.next(seats, time.monotonic())
+                    self._give_up(self._round, decision)
+                    if decision.begin:
+                        self._busy = True
+                        self._stopwatch.begin(len(decision.begin), time.monotonic())
+                        return [self._round.by_seat[seat] for seat in decision.begin]
+                    if decision.late:
+                        continue
+                    wait_s = decision.wait_s
+                self._changed.wait(wait_s)
+        return None
+
+    def _give_up(self, round_: _Round, decision: Decision) -> None:
+        timeout = f"straggler-timeout={self.settings.straggler_timeout:g} s"
+        for seat in decision.late:
+            session = round_.by_seat[seat]
+            seat.lagging = True
+            self._warn(
+                f"client {seat.client} is late by {timeout} for {session.name_of(session.due)}: "
+                "the others go on without it"
+            )
+        if decision.absent:
+            self._warn(
+                f'cohort="all", but {decision.absent} of {len(round_.sessions)} clients did not '
+                f"come within {timeout}: the rest of round {round_.number} goes on with those who "
+                "are there. In a simulation, no more clients train at a time than its pool has "
+                "workers: give it as many, or use huscf train"
+            )
+
+    def _iterate(self, cohort: Sequence[Session]) -> None:
+        iteration = cohort[0].plan.half.iteration({s.plan.client: s.plan.place for s in cohort})
+        for exchange in range(len(cohort[0].specs)):
+            requests = self._collect(cohort)
+            if not requests:
+                return
+            cohort = [s for s in cohort if s.plan.client in requests]
+            self._reply(cohort, iteration.answer(exchange, requests), iteration)
+            iteration.step(exchange)
+
+    def _collect(self, cohort: Sequence[Session]) -> dict[int, Tensors]:
+        """Wait for the cohort's frames, by client; who sends none in time is dropped."""
+        asked_at = time.monotonic()
+        with self._changed:
+            while True:
+                assert self._round is not None
+                self._drop_gone(self._round)
+                cohort = [s for s in cohort if s.failure is None and not self._closed]
+                missing = [s for s in cohort if s.pending is None]
+                if not missing:
+                    return {s.plan.client: s.pending.tensors for s in cohort if s.pending}
+                seats = [session.seat for session in missing]
+                decision = self._round.cohorts.missing(seats, asked_at, time.monotonic())
+                for seat in decision.late:
+                    self._lose(self._round.by_seat[seat])
+                if decision.late:
+                    cohort = [s for s in cohort if s.pending is not None]
+                else:
+                    self._changed.wait(decision.wait_s)
+
+    def _reply(
+        self, cohort: Sequence[Session], answers: Mapping[int, Tensors], iteration: ServerIteration
+    ) -> None:
+        now = time.monotonic()
+        with self._changed:
+            for session in cohort:
+                client = session.plan.client
+                if session.failure is None and session.answered is not None:
+                    session.answer(answers[client], iteration.results.get(client), now)
+
+    def _lose(self, session: Session) -> None:
+        """Drop a session that is late from this iteration; it may join the next."""
+        session.lose(
+            f"was late by straggler-timeout={self.settings.straggler_timeout:g} s for "
+            f"{session.name_of(session.due)}: the others finished the iteration without it"
+        )
+        self._warn(session.lost)
+
+    def _fail(self, session: Session, reason: str) -> None:
+        if session.fail(reason):
+            if session.seat.joined:
+                self._warn(f"{session.failure}: round {session.round} goes on without it")
+            self._changed.notify_all()
+
+    def _drop_gone(self, round_: _Round) -> None:
+        seats = [session.seat for session in round_.sessions.values()]
+        for seat in round_.cohorts.gone(seats, time.monotonic()):
+            session = round_.by_seat[seat]
+            self._fail(session, f"disconnected in {session.name_of(session.due)}")
+
+
+class _SessionDesk:
+    """A session as its channel sees it."""
+
+    def __init__(self, runner: Runner, session: Session) -> None:
+        self._runner = runner
+        self._session = session
+
+    @property
+    def connection(self) -> int:
+        return self._session.connection
+
+    @property
+    def failure(self) -> str | None:
+        return self._session.failure
+
+    def exchange_frame(self, frame: Frame) -> Frame:
+        future = self._runner.submit(self._session, frame)
+        timeout_s = self._runner.settings.round_timeout
+        try:
+            return future.result(timeout=timeout_s)
+        except TimeoutError:
+            raise SessionError(
+                f"client {self._session.plan.client}: no answer to "
+                f"{self._session.name_of(frame.key)} within round-timeout={timeout_s:g} s"
+            ) from None
+
+    def disconnected(self, connection: int) -> None:
+        self._runner.disconnected(self._session, connection)
+
+    def leave(self, reason: str) -> None:
+        self._runner.leave(self._session, reason)

@@ -1,0 +1,1 @@
+"""The machine a process runs on: processor and memory, files, log lines, where the user stands."""

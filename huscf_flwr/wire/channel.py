@@ -1,0 +1,91 @@
+"""The two ends of a frame's way: the client's channel, and the desk that answers it."""
+
+from typing import Protocol
+
+from huscf_flwr.wire.frames import Frame
+
+RECONNECT_SECONDS = 5.0
+"""How long a client whose connection broke may take to dial again, at most."""
+
+
+class SessionError(Exception):
+    """This session is over; the message says why. Nothing more can be exchanged in it."""
+
+
+class IterationLost(Exception):
+    """The others went on without this client; it may take part in its next iteration."""
+
+
+class Channel(Protocol):
+    """One client's way to the server, for one round."""
+
+    def exchange(self, frame: Frame) -> Frame:
+        """Send a frame and wait for its answer.
+
+        Raises
+        ------
+        IterationLost: the iteration went on without this client.
+        SessionError: the session has ended, or the server stayed silent for too long.
+        """
+        ...
+
+    def close(self) -> None:
+        """Leave the round. Leaving in mid-iteration drops the client from it at once."""
+        ...
+
+
+class Desk(Protocol):
+    """The server's end of one client's channel."""
+
+    @property
+    def connection(self) -> int:
+        """How often the client has connected."""
+        ...
+
+    @property
+    def failure(self) -> str | None:
+        """Why the session has ended early, or None."""
+        ...
+
+    def exchange_frame(self, frame: Frame) -> Frame:
+        """Hand in a frame and wait for its answer; a repeated frame gets the same answer.
+
+        Raises
+        ------
+        IterationLost, SessionError: see `Channel.exchange`; this frame may be why.
+        """
+        ...
+
+    def disconnected(self, connection: int) -> None:
+        """A connection broke; the session ends unless the client has dialled again, or soon does.
+
+        `connection` is what `Desk.connection` was when it was made.
+        """
+        ...
+
+    def leave(self, reason: str) -> None:
+        """End the session; harmless when it has finished."""
+        ...
+
+
+class Reception(Protocol):
+    """Who knows the desks."""
+
+    def join(self, token: str) -> Desk:
+        """The desk of the client that holds `token`; joining again resumes its session.
+
+        Raises
+        ------
+        SessionError: nobody expects this token, or its session has ended.
+        """
+        ...
+
+
+class Loopback:
+    """A channel that goes nowhere: every frame comes back as a copy of its own."""
+
+    def exchange(self, frame: Frame) -> Frame:
+        return Frame(frame.key, {name: tensor.clone() for name, tensor in frame.tensors.items()})
+
+    def close(self) -> None:
+        """Nothing is open."""

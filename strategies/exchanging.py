@@ -1,0 +1,129 @@
+"""Base of strategies whose clients exchange tensors with the server in every iteration."""
+
+import logging
+import secrets
+from abc import abstractmethod
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from typing import Any
+
+from flwr.common import Config, Parameters, Scalar
+from flwr.server.client_manager import ClientManager
+from torch import Tensor
+
+from huscf_flwr.config import RunConfig
+from huscf_flwr.procedure import ClientTraining, ServerHalf
+from huscf_flwr.report.records import ClientInfo
+from huscf_flwr.report.writer import RunReport
+from huscf_flwr.runner.in_process import InProcessRunner
+from huscf_flwr.runner.pace import Progress
+from huscf_flwr.runner.runner import Runner, RunnerSettings
+from huscf_flwr.runner.session import SessionPlan
+from huscf_flwr.wire.grpc import FrameServer
+from strategies.base import GANStrategy
+
+log = logging.getLogger("huscf_flwr.strategy")
+
+
+class ExchangingStrategy(GANStrategy):
+    """Has a runner, and tells it each round which clients train with which half of the server."""
+
+    def __init__(
+        self, config: RunConfig, report: RunReport, base_dir: str, *, serve: bool = True
+    ) -> None:
+        """Prepare; the runner listens when the run begins.
+
+        Parameters
+        ----------
+        config, report, base_dir, serve: see `GANStrategy`.
+
+        Raises
+        ------
+        UserError: see `GANStrategy`.
+        """
+        super().__init__(config, report, base_dir, serve=serve)
+        self.address = ""
+        self._frames: FrameServer | None = None
+        settings = RunnerSettings(
+            cohort=config.cohort_size,
+            straggler_timeout=config.straggler_timeout,
+            round_timeout=config.round_timeout,
+        )
+        self.runner: Runner | InProcessRunner = (
+            Runner(settings, log.warning) if serve else InProcessRunner(config.cohort_size)
+        )
+
+    # What a strategy decides
+
+    @abstractmethod
+    def server_half(self, info: ClientInfo) -> ServerHalf:
+        """The server's half that a client trains with in the next round."""
+
+    @abstractmethod
+    def place(self, info: ClientInfo) -> Any:
+        """What that half has to know of the client."""
+
+    @abstractmethod
+    def told(self, info: ClientInfo) -> Mapping[str, Scalar]:
+        """What the client has to know for the next round, besides where the runner is."""
+
+    # GANStrategy
+
+    def initialize_parameters(self, client_manager: ClientManager) -> Parameters:
+        """Listen, then as `GANStrategy`; raises `UserError` if the port is in use, too."""
+        if isinstance(self.runner, Runner):
+            bind = self.config.runner_bind
+            self._frames = FrameServer(self.runner, bind)
+            host = bind.rpartition(":")[0]
+            self.address = self.config.runner_address or f"{host}:{self._frames.port}"
+            log.info("the runner listens on %s:%d", host, self._frames.port)
+        return super().initialize_parameters(client_manager)
+
+    def question(self) -> Config:
+        token = self.runner.echo_token if isinstance(self.runner, Runner) else ""
+        return {**super().question(), "runner-address": self.address, "token": token}
+
+    def open_round(
+        self, server_round: int, clients: list[ClientInfo], iterations: int
+    ) -> dict[int, Config]:
+        tokens = {info.number: secrets.token_urlsafe(24) for info in clients}
+        self.runner.open_round(
+            server_round,
+            [
+                SessionPlan(
+                    tokens[info.number],
+                    info.number,
+                    self.server_half(info),
+                    self.place(info),
+                    iterations,
+                )
+                for info in clients
+            ],
+        )
+        return {
+            info.number: {
+                **self.told(info),
+                "token": tokens[info.number],
+                "runner-address": self.address,
+            }
+            for info in clients
+        }
+
+    def close_round(self) -> tuple[dict[int, Tensor], dict[int, str]]:
+        outcomes = self.runner.close_round()
+        results = {o.client: o.result for o in outcomes if o.result is not None}
+        return results, {o.client: o.failure for o in outcomes if o.failure is not None}
+
+    def train_in_process(
+        self, clients: Mapping[int, ClientTraining], workers: Executor
+    ) -> Mapping[int, BaseException]:
+        assert isinstance(self.runner, InProcessRunner)
+        return self.runner.train(clients, workers)
+
+    def progress(self) -> Progress:
+        return self.runner.progress()
+
+    def close(self) -> None:
+        if self._frames is not None:
+            self._frames.close()
+        self.runner.close()
