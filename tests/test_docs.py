@@ -1,29 +1,43 @@
 """The examples of docs/extending.md, run as they stand."""
 
+import importlib
 import re
 import shlex
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT
+from conftest import PROJECT, bytes_of
 
 from huscf_flwr.cli import main
 
 TEXT = (PROJECT / "docs" / "extending.md").read_text()
 SECTIONS = re.split(r"^## ", TEXT, flags=re.MULTILINE)[1:]
+LONGEST = {"A procedure": 80}
+"""Lines of code in an example at most, by section, without the empty ones; 40 elsewhere."""
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=lambda text: text.splitlines()[0])
+def _title(section: str) -> str:
+    return section.splitlines()[0]
+
+
+def _save_examples(section: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write a section's files, and let them be found there."""
+    examples = re.findall(r"^```python\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
+    assert examples
+    for code in examples:
+        lines = [line for line in code.splitlines() if line]
+        assert len(lines) <= LONGEST.get(_title(section), 40)
+        (folder / lines[0].removeprefix("# ")).write_text(code)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=_title)
 def test_an_example_runs_as_it_stands(
     section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (code,) = re.findall(r"^```python\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
-    lines = code.splitlines()
-    assert len(lines) <= 40
-    (tmp_path / lines[0].removeprefix("# ")).write_text(code)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+    _save_examples(section, tmp_path, monkeypatch)
     commands = re.findall(r"^    (huscf|python) (.*)", section, flags=re.MULTILINE)
     assert commands
     for program, arguments in commands:
@@ -32,3 +46,21 @@ def test_an_example_runs_as_it_stands(
         else:
             monkeypatch.setattr(sys, "argv", [arguments])
             exec(compile(Path(arguments).read_text(), arguments, "exec"), {"__name__": "__main__"})
+
+
+def test_the_procedure_learns_the_same_in_one_process_and_over_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (section,) = [section for section in SECTIONS if _title(section) == "A procedure"]
+    _save_examples(section, tmp_path, monkeypatch)
+    example, network = map(importlib.import_module, ["my_procedure", "my_network"])
+    ends = []
+    for train in (example.train, network.train):
+        server, clients = example.set_up()
+        planned = [(client.iterations, None) for client in clients.values()]
+        assert [(o.iterations, o.failure) for o in train(server, clients)] == planned
+        halves = [client.half for client in clients.values()]
+        assert all(example.accuracy(server, half) > 0.9 for half in halves)
+        states = [bytes_of(half.layers.state_dict()) for half in (server, *halves)]
+        ends.append((states, [client.results for client in clients.values()]))
+    assert ends[0] == ends[1]
