@@ -30,7 +30,13 @@ PAPER = {
     "higher-resolution-medical": {"domains": "bloodmnist,dermamnist", "num-classes": 8},
 }
 """What each scenario has of its own; the rest is what all have in common."""
-SMALL_GREY = {"num-clients": 100, "max-client-images": 600, "image-size": 28, "channels": 1}
+SMALL_GREY = {
+    "num-clients": 100,
+    "max-client-images": 600,
+    "image-size": 28,
+    "channels": 1,
+    "cohort": "all",
+}
 LARGE_COLOUR = {"num-clients": 40, "max-client-images": 0, "image-size": 32, "channels": 3}
 COMMON = {
     "partition": "iid",
@@ -70,6 +76,8 @@ def test_every_scenario_can_be_run_as_far_as_its_keys_go(name: str) -> None:
 def test_a_scenario_has_the_papers_settings(name: str) -> None:
     shape = SMALL_GREY if name.startswith("scenario") else LARGE_COLOUR
     expected = {**COMMON, **shape, **PAPER[name]}
+    if name.startswith("scenario"):
+        expected["clusters"] = str(len(split_names(str(expected["domains"]))))
     found = scenario(name).as_dict()
     assert {key: found[key] for key in expected} == expected
 

@@ -302,6 +302,7 @@ def test_a_wrong_file_is_named_with_what_is_wrong(
     [
         (["--devices", "papper"], 'devices "papper": No such file or directory; it must be paper'),
         (["--devices", "paper", "--clients", "0"], "0 clients: there must be at least one"),
+        (["--devices", "paper", "--cohort", "0"], "--cohort 0: must be at least 1"),
         (["--devices", "paper", "--width", "0"], "width=0: must be a whole number, at least 1"),
         (
             ["--devices", "paper", "--batch-size", "1"],
@@ -348,6 +349,8 @@ def test_the_command_prints_json_and_draws(
 def test_the_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--devices", "paper", "--batch-size", "1024"]) == 0
     assert "one iteration of 7 clients" in capsys.readouterr().out
+    assert main(["plan", "--devices", "paper", "--clients", "80", "--cohort", "4"]) == 0
+    assert "one iteration of 4 clients" in capsys.readouterr().out
     assert main(["plan", "--devices", "paper", "--compare"]) == 0
     printed = capsys.readouterr().out
     assert "device-1 (0.48 GFLOP/s, 50 MB/s)         1     1    1      1    1" in printed

@@ -44,6 +44,12 @@ def add_command(commands: Any) -> None:
     add = parser.add_argument
     add("--devices", required=True, metavar="FILE|paper", help="what the devices can do")
     add("--clients", type=int, metavar="N", help="how many; as many as the file says without")
+    add(
+        "--cohort",
+        type=int,
+        metavar="N",
+        help="how many of them share an iteration, mixed like the fleet; all without",
+    )
     add("--net", default=run.net, help=f"registered net, or module:name ({run.net})")
     add("--image-size", type=int, default=28, help="in pixels (28)")
     add("--channels", type=int, default=run.channels, help=f"of the images ({run.channels})")
@@ -69,6 +75,8 @@ def _run(options: argparse.Namespace) -> None:
     from huscf_flwr.planning.plan import alternatives, make_plan
     from huscf_flwr.planning.timeline import draw_timeline
 
+    if options.cohort is not None and options.cohort < 1:
+        raise UserError(f"--cohort {options.cohort}: must be at least 1")
     if options.batch_size < 2 or options.seed < 0:
         raise UserError(
             f"--batch-size {options.batch_size} --seed {options.seed}: must be at least 2 and 0"
@@ -81,7 +89,14 @@ def _run(options: argparse.Namespace) -> None:
         width=options.width,
     )
     fleet = fleet_of(read_devices(options.devices, os.getcwd()), options.clients)
-    plan = make_plan(spec, options.batch_size, fleet, search=options.search, seed=options.seed)
+    plan = make_plan(
+        spec,
+        options.batch_size,
+        fleet,
+        cohort=options.cohort,
+        search=options.search,
+        seed=options.seed,
+    )
     others = alternatives(plan, net_shapes(spec)) if options.compare else {}
     if options.json:
         extra = {"alternatives": others} if others else {}
