@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from huscf_flwr.clustering import (
-    cluster,
-    divergences,
-    grouped,
-    keep_labels,
-    position_distributions,
-    weights,
-)
 from huscf_flwr.clustering.averages import aggregate, weighted_average
+from huscf_flwr.clustering.clusters import cluster, grouped, keep_labels
+from huscf_flwr.clustering.kld_weights import divergences, position_distributions, weights
 
 
 def test_positions_are_a_softmax_per_channel() -> None:
