@@ -205,10 +205,22 @@ def test_an_unknown_token_is_refused() -> None:
 
 
 @pytest.mark.parametrize("late_in", [Exchange.DISCRIMINATE, Exchange.GENERATOR_STEP])
-def test_a_straggler_loses_the_iteration_and_joins_the_next(late_in: Exchange) -> None:
+@pytest.mark.parametrize("checked", [False, True], ids=["sends late", "is checked for long"])
+def test_a_straggler_loses_the_iteration_and_joins_the_next(
+    late_in: Exchange, checked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     warnings: list[str] = []
     server = segments()
     others_done = threading.Event()
+    check = Session.check
+
+    def slow(session: Session, key: FrameKey, tensors: Tensors) -> None:
+        if session.plan.client == 0 and key[1:] == (0, late_in):
+            others_done.wait()
+        check(session, key, tensors)
+
+    if checked:
+        monkeypatch.setattr(Session, "check", slow)
     with running(server, warnings, cohort=None, straggler_timeout=0.3) as runner:
         runner.expect(1, [CUT, CUT], 2)
 
@@ -216,7 +228,8 @@ def test_a_straggler_loses_the_iteration_and_joins_the_next(late_in: Exchange) -
             channel = LocalChannel(runner, "0")
             for step in Exchange:
                 if step is late_in:
-                    others_done.wait()
+                    if not checked:
+                        others_done.wait()
                     with pytest.raises(IterationLost, match="client 0 was late"):
                         channel.exchange(frame(step))
                     break
@@ -236,42 +249,6 @@ def test_a_straggler_loses_the_iteration_and_joins_the_next(late_in: Exchange) -
         outcomes = runner.close_round()
     assert [(o.iterations, o.failure) for o in outcomes] == [(1, None), (2, None)]
     assert any(late_in.name in warning and "client 0" in warning for warning in warnings)
-
-
-def test_who_is_late_while_its_frame_is_checked_loses_the_iteration_only(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    others_done = threading.Event()
-    check = Session.check
-
-    def slow(session: Session, key: FrameKey, tensors: Tensors) -> None:
-        if session.plan.client == 0 and key[1:] == (0, Exchange.DISCRIMINATE):
-            assert others_done.wait(20)
-        check(session, key, tensors)
-
-    monkeypatch.setattr(Session, "check", slow)
-    with running(segments(), cohort=None, straggler_timeout=0.3) as runner:
-        runner.expect(1, [CUT, CUT], 2)
-
-        def slowly_checked() -> None:
-            channel = LocalChannel(runner, "0")
-            channel.exchange(frame(Exchange.GENERATE))
-            with pytest.raises(IterationLost, match="client 0 was late"):
-                channel.exchange(frame(Exchange.DISCRIMINATE))
-            for step in Exchange:
-                channel.exchange(frame(step, iteration=1))
-
-        def other() -> None:
-            channel = LocalChannel(runner, "1")
-            for step in Exchange:
-                channel.exchange(frame(step))
-            others_done.set()
-            for step in Exchange:
-                channel.exchange(frame(step, iteration=1))
-
-        in_threads([slowly_checked, other])
-        outcomes = runner.close_round()
-    assert [(o.iterations, o.failure) for o in outcomes] == [(1, None), (2, None)]
 
 
 def test_a_dropped_clients_gradients_count_as_zero() -> None:

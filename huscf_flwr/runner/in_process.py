@@ -15,7 +15,7 @@ from concurrent.futures import Executor, Future
 from huscf_flwr.procedure import ClientTraining, ServerIteration, Steps, advance, check_answer
 from huscf_flwr.runner.cohorts import Cohorts
 from huscf_flwr.runner.pace import Pace, Progress, Stopwatch
-from huscf_flwr.runner.session import Session, SessionOutcome, SessionPlan
+from huscf_flwr.runner.session import Session, SessionOutcome, SessionPlan, progress_of
 from huscf_flwr.tensors import TensorError, Tensors
 from huscf_flwr.wire.channel import SessionError
 
@@ -71,11 +71,7 @@ class InProcessRunner:
 
     def progress(self) -> Progress:
         """Where the open round stands."""
-        sessions = list(self._sessions.values())
-        there = [session.seat.iteration for session in sessions if session.seat.there]
-        note = f"{len(there)} clients active"
-        done = sum(session.completed for session in sessions)
-        return Progress(done, sum(session.plan.iterations for session in sessions), note)
+        return progress_of(self._sessions.values())
 
     @property
     def pace(self) -> Pace | None:

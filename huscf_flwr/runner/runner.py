@@ -15,7 +15,7 @@ from huscf_flwr.procedure import ServerIteration
 from huscf_flwr.runner.cohorts import Cohorts, Decision, Seat
 from huscf_flwr.runner.echo import EchoDesk
 from huscf_flwr.runner.pace import Pace, Progress, Stopwatch
-from huscf_flwr.runner.session import Session, SessionOutcome, SessionPlan
+from huscf_flwr.runner.session import Session, SessionOutcome, SessionPlan, progress_of
 from huscf_flwr.system.cpu import cores, use_threads
 from huscf_flwr.tensors import TensorError, Tensors
 from huscf_flwr.wire.channel import RECONNECT_SECONDS, Desk, SessionError
@@ -114,16 +114,7 @@ class Runner:
     def progress(self) -> Progress:
         """Where the open round stands."""
         with self._changed:
-            if self._round is None:
-                return Progress(0, 0, "between rounds")
-            sessions = list(self._round.sessions.values())
-            there = [s.seat for s in sessions if s.seat.there]
-            note = f"{len(there)} clients active"
-            if there:
-                slowest = min(there, key=lambda seat: seat.iteration)
-                note += f", client {slowest.client} the furthest behind"
-            done = sum(s.completed for s in sessions)
-            return Progress(done, sum(s.plan.iterations for s in sessions), note)
+            return progress_of(self._round.sessions.values() if self._round else ())
 
     @property
     def pace(self) -> Pace | None:

@@ -3,6 +3,7 @@
 Rules only: no threads and no clocks. Whoever calls holds the runner's lock, if there is one.
 """
 
+from collections.abc import Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from huscf_flwr.procedure import ServerHalf
 from huscf_flwr.runner.cohorts import Seat
+from huscf_flwr.runner.pace import Progress
 from huscf_flwr.tensors import TensorError, Tensors, check_tensors
 from huscf_flwr.wire.channel import IterationLost, SessionError
 from huscf_flwr.wire.frames import Frame, FrameKey
@@ -170,3 +172,14 @@ class Session:
         if self.answered is not None and not self.answered[1].done():
             self.answered[1].set_exception(SessionError(self.failure))
         return True
+
+
+def progress_of(sessions: Collection[Session]) -> Progress:
+    """Where a round with these sessions stands; empty between rounds."""
+    there = [session.seat for session in sessions if session.seat.there]
+    note = f"{len(there)} clients active"
+    if there:
+        slowest = min(there, key=lambda seat: seat.iteration)
+        note += f", client {slowest.client} the furthest behind"
+    done = sum(session.completed for session in sessions)
+    return Progress(done, sum(session.plan.iterations for session in sessions), note)
