@@ -35,7 +35,6 @@ from huscf_flwr.report.records import ClientInfo, ClientRound, ClientScores, Rou
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.runner.pace import Progress
 from huscf_flwr.split.cuts import Cut
-from huscf_flwr.system.cpu import cores
 from strategies.answers import checked_update
 from strategies.roster import Roster
 from strategies.scoring import Scoring
@@ -87,7 +86,8 @@ class GANStrategy(Strategy):
             self.models, self.assignment = found.models, found.assignment
             self.rounds_before, self.restored = found.round, found
         self._scoring = Scoring(config, base_dir)
-        at_a_time = _MEET_AT_A_TIME if serve else cores()
+        # In one process as many as share an iteration: they measure what each will get of it.
+        at_a_time = _MEET_AT_A_TIME if serve else config.cohort_size or _MEET_AT_A_TIME
         self.roster = Roster(config, self.question, self.choose_cuts, at_a_time)
         self._round_started = 0.0
         self._iterations = 0
