@@ -110,6 +110,7 @@ class _Drive:
         while cohort := self._next_cohort():
             # Those who were in the last iteration finish it while these begin the next.
             self._go_on(answers, begin=cohort)
+            answers = {}  # theirs now
             answers = self._iteration(cohort)
         self._go_on(answers)
         self._received()
