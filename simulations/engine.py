@@ -62,11 +62,11 @@ class InProcessClient(ClientProxy):
         self._context = context
         self._make = make
 
-    def begin(self, ins: FitIns) -> "Training":
+    def begin(self, ins: FitIns) -> "BegunTraining":
         """Get ready for a round, which is then trained step by step."""
         client = self._make(self._context)
         part = client.begin(parameters_to_ndarrays(ins.parameters), ins.config)
-        return Training(client, part, ins.config)
+        return BegunTraining(client, part, ins.config)
 
     def fit(self, ins: FitIns, timeout: float | None, group_id: int | None) -> FitRes:
         raise NotImplementedError("rounds are trained step by step: see `begin`")
@@ -95,7 +95,7 @@ class InProcessClient(ClientProxy):
 
 
 @dataclass(frozen=True)
-class Training:
+class BegunTraining:
     """A round of one client that has begun."""
 
     client: GANClient
@@ -113,7 +113,7 @@ class Training:
         return FitRes(Status(Code.OK, ""), ndarrays_to_parameters(arrays), size, metrics)
 
 
-def _begin(proxy: ClientProxy, ins: FitIns) -> Training:
+def _begin(proxy: ClientProxy, ins: FitIns) -> BegunTraining:
     assert isinstance(proxy, InProcessClient)
     return proxy.begin(ins)
 
