@@ -13,7 +13,8 @@ from sklearn.metrics import silhouette_score
 
 MAX_CLUSTERS = 8
 CONVINCING = 0.25
-"""Silhouette from which a split is believed: one domain stays below 0.14, two reach 0.49."""
+"""Silhouette from which a split is believed. Equal shares of one domain gave 0.14 at most and two
+domains 0.49; but one domain in shares as unequal as Dirichlet 0.3 reached 0.31, and is split."""
 
 Array = np.ndarray
 

@@ -9,8 +9,9 @@ from torch import Tensor
 def image_score(probabilities: Tensor, group: int) -> float:
     """exp of the mean KL(p(y|x) || p(y)): 1 for blurs or one class, at most the number of classes.
 
-    The mean over groups of images, as there: p(y) of few images is uneven by chance, which makes
-    for higher scores, so that only scores of equal groups compare.
+    The mean over groups of images, as there. Every image is part of the p(y) that it is compared
+    with, the more so the fewer there are, which makes for lower scores: only scores of equal
+    groups compare.
 
     Parameters
     ----------

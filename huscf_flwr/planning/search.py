@@ -110,11 +110,11 @@ def genetic(
 ) -> np.ndarray:
     """The ends (G, 2) with the least seconds that evolved.
 
-    The paper's algorithm and parameters: tournaments of 5, uniform crossover with probability
-    0.7, mutation with probability 0.01 per gene; the best plan stays. A gene is a deadline, not
-    the cut of a group: there are as few of them for a thousand groups as for seven, and a plan
-    between two good ones is good, too. Evolution ends after so many generations, or earlier
-    when it has converged.
+    Operators and parameters are those of the paper's algorithm: tournaments of 5, uniform
+    crossover with probability 0.7, mutation with probability 0.01 per gene; the best plan stays.
+    The rest is not. A gene is a deadline, not the cut of a group: there are as few of them for a
+    thousand groups as for seven, and a plan between two good ones is good, too. Evolution begins
+    with all common cuts, and ends after so many generations, or earlier when it has converged.
     """
     deadlines = _deadlines(costs, limits, fleet)
     groups = len(fleet.profiles)
