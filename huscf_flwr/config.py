@@ -15,6 +15,9 @@ from huscf_flwr.nets import NetSpec
 
 Value = str | int | float | bool
 
+DOMAINS, CLIENTS = "domains", "clients"
+"""Clusters that are given: the true domains, or every client on its own."""
+
 
 def _key(
     default: Value,
@@ -92,7 +95,17 @@ class RunConfig:
     batch_size: int = _key(64, "images per client and iteration", at_least=2)
     learning_rate: float = _key(2e-4, "of Adam, everywhere", above=0)
 
-    clusters: str = _key("auto", "number of clusters, or auto")
+    clusters: str = _key(
+        "auto",
+        "how many clusters to find, or auto; domains: the true ones, in simulation, from the "
+        "first round; clients: every client on its own",
+    )
+    server_blocks: str = _key(
+        "cluster",
+        "the server's blocks of HuSCF: each cluster has its own once clusters are found "
+        "(cluster), or all clients share them, as in the paper (shared)",
+        choices=("cluster", "shared"),
+    )
     kld_beta: float = _key(1.0, "how fast weights fall with divergence", at_least=0)
     warmup_rounds: int = _key(2, "first rounds, with one cluster and weights by size", at_least=0)
 
@@ -133,12 +146,13 @@ class RunConfig:
         for key in fields(self):
             _check(key, getattr(self, key.name))
         split_names(self.domains)
-        for name, value, word in (
-            ("clusters", self.clusters, "auto"),
-            ("cohort", self.cohort, "all"),
+        for name, value, words in (
+            ("clusters", self.clusters, ("auto", DOMAINS, CLIENTS)),
+            ("cohort", self.cohort, ("all",)),
         ):
-            if value != word and not (value.isdecimal() and int(value) > 0):
-                raise UserError(f'{name}="{value}": must be {word} or a positive number')
+            if value not in words and not (value.isdecimal() and int(value) > 0):
+                allowed = ", ".join(words)
+                raise UserError(f'{name}="{value}": must be {allowed} or a positive number')
         host, _, port = self.runner_bind.rpartition(":")
         if not host or not port.isdecimal():
             raise UserError(f'runner-bind="{self.runner_bind}": must be host:port')

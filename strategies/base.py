@@ -115,6 +115,13 @@ class GANStrategy(Strategy):
     def combine(self, server_round: int, updates: list[Update]) -> Combined:
         """Cluster, weigh and average a round's updates, which come in the clients' order."""
 
+    def check_clients(self, clients: list[ClientInfo]) -> None:
+        """Raise `UserError` where the clients that are there at first cannot train like this."""
+
+    def initial_cluster(self, info: ClientInfo) -> int:
+        """The cluster of a client that has been in no round."""
+        return min(self.models)
+
     def checkpoint(self, server_round: int) -> Checkpoint:
         """What it takes to go on after this round."""
         return Checkpoint(server_round, self.models, self.assignment)
@@ -181,8 +188,7 @@ class GANStrategy(Strategy):
         self.report.start()
         log.info("waiting for clients, for %g s at most", config.start_timeout)
         infos = list(self.roster.gather(client_manager).values())
-        if config.clusters != "auto" and int(config.clusters) > len(infos):
-            raise UserError(f"clusters={config.clusters}: more than the {len(infos)} clients")
+        self.check_clients(infos)
         for info in infos:
             log.info(
                 "client %d: %d images%s%s",
@@ -209,7 +215,7 @@ class GANStrategy(Strategy):
         instructions = []
         for proxy, info in present.items():
             first = self.models[min(self.models)]
-            model = self.models.get(self.assignment.get(info.number, -1), first)
+            model = self.models.get(self.cluster_of(info), first)
             own = select_blocks(model, self.client_blocks(info))
             config: Config = {
                 "round": server_round,
@@ -259,8 +265,10 @@ class GANStrategy(Strategy):
             causes = "; ".join(sorted(set(reasons.values()))) or str(failures[:1])
             raise UserError(f"round {server_round}: no client finished it: {causes}")
         combined = self.combine(server_round, updates)
-        self.models = combined.models
         self.assignment.update(combined.assignment)
+        # A cluster whose clients all missed this round goes on with them when they come back.
+        absent = {c: self.models[c] for c in self.assignment.values() if c in self.models}
+        self.models = dict(sorted((absent | combined.models).items()))
         clients = [
             ClientRound(
                 update.info,
@@ -275,7 +283,7 @@ class GANStrategy(Strategy):
         ]
         seconds = time.monotonic() - self._round_started
         self._record = RoundRecord(
-            server_round, seconds, self._iterations, clients, reasons, self.models
+            server_round, seconds, self._iterations, clients, reasons, combined.models
         )
         return self._global_parameters(), {"seconds": seconds}
 
@@ -350,6 +358,10 @@ class GANStrategy(Strategy):
         }
 
     # Helpers
+
+    def cluster_of(self, info: ClientInfo) -> int:
+        """The cluster with which a client trains in the next round."""
+        return self.assignment.get(info.number, self.initial_cluster(info))
 
     def _finished(self, server_round: int) -> RoundRecord | None:
         """The record of this round, unless it was not finished."""

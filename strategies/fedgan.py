@@ -11,7 +11,7 @@ import numpy as np
 
 from huscf_flwr.clients.base import GANClient
 from huscf_flwr.clients.whole import WholeGANClient
-from huscf_flwr.clustering.averages import aggregate
+from huscf_flwr.clustering.averages import aggregate_apart
 from huscf_flwr.clustering.kld_weights import weights
 from huscf_flwr.nets import whole_net
 from huscf_flwr.report.records import ClientInfo
@@ -36,5 +36,5 @@ class FedGAN(GANStrategy):
         sizes = np.array([update.info.size for update in updates], dtype=float)
         shares = dict(zip(numbers, weights(sizes, np.zeros(len(sizes)), 0.0), strict=True))
         states = {update.info.number: update.state for update in updates}
-        _, models = aggregate({}, states, {0: numbers}, shares, shares)
+        models = aggregate_apart(states, {0: numbers}, shares)
         return Combined(models, dict.fromkeys(numbers, 0), shares)

@@ -1,6 +1,7 @@
 """HuSCF: split training with the server's segments, clusters by activation, KLD weights."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
@@ -10,8 +11,8 @@ from flwr.common import Scalar
 from torch import Tensor
 
 from huscf_flwr.clients.split import SplitGANClient
-from huscf_flwr.clustering.averages import aggregate
-from huscf_flwr.clustering.clusters import cluster, grouped, keep_labels
+from huscf_flwr.clustering.averages import aggregate_apart, aggregate_shared
+from huscf_flwr.clustering.clusters import grouped
 from huscf_flwr.clustering.kld_weights import divergences, weights
 from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
@@ -26,11 +27,12 @@ from huscf_flwr.split.segments import Segments
 from huscf_flwr.system.cpu import cores, torch_device, use_threads
 from huscf_flwr.wire.grpc import MAX_FRAME_BYTES
 from strategies.exchanging import ExchangingStrategy
+from strategies.grouping import Grouping, stacked
 from strategies.planner import CutPlanner
+from strategies.server_blocks import ServerBlocks
 from strategies.updates import Combined, Update
 
 log = logging.getLogger("huscf_flwr.strategy")
-_OPTIMISER = "optimiser:"  # names in a checkpoint
 
 
 class HuSCF(ExchangingStrategy):
@@ -54,19 +56,12 @@ class HuSCF(ExchangingStrategy):
         super().__init__(config, report, base_dir, serve=serve)
         self._paced = False
         self.planner = CutPlanner(config, self.shapes, base_dir, self._measure_server)
-        self.segments = self._new_segments()
+        self.grouping = Grouping(config)
+        self.server = ServerBlocks(self._new_segments, shared=config.server_blocks == "shared")
         if self.restored is not None:
-            server = self.restored.server
-            if not server:
+            if not self.restored.servers:
                 raise UserError(f'resume="{config.resume}": not a run of this strategy')
-            self.segments.load(server)
-            self.segments.optimisers.load(
-                {
-                    name.removeprefix(_OPTIMISER): value
-                    for name, value in server.items()
-                    if name.startswith(_OPTIMISER)
-                }
-            )
+            self.server.restore(self.restored.servers, Counter(self.assignment.values()))
         log.info(
             "server segments on %s with %d threads; an iteration is of %s clients",
             torch_device(config.device),
@@ -104,23 +99,8 @@ class HuSCF(ExchangingStrategy):
     # The three steps
 
     def assign(self, server_round: int, updates: list[Update]) -> dict[int, int]:
-        """Cluster of each client: one for all while warming up, then by activation.
-
-        A client whose activation is missing stays where it was.
-        """
-        numbers = [update.info.number for update in updates]
-        if server_round <= self.config.warmup_rounds:
-            return dict.fromkeys(numbers, 0)
-        seen = [update for update in updates if update.activation is not None]
-        if not seen:
-            return {number: self.assignment.get(number, 0) for number in numbers}
-        k = None if self.config.clusters == "auto" else min(int(self.config.clusters), len(seen))
-        labels = cluster(_stacked(seen), k, self.config.seed)
-        fresh = {u.info.number: int(c) for u, c in zip(seen, labels, strict=True)}
-        found = keep_labels(fresh, self.assignment)
-        known = set(found.values())
-        rest = {n: self.assignment.get(n, 0) for n in numbers if n not in found}
-        return found | {n: c if c in known else min(known) for n, c in rest.items()}
+        """Cluster of each client, see `Grouping.assign`."""
+        return self.grouping.assign(server_round, updates, self.assignment)
 
     def weigh(
         self, server_round: int, updates: list[Update]
@@ -134,7 +114,7 @@ class HuSCF(ExchangingStrategy):
         klds = np.zeros(len(updates))
         seen = [i for i, update in enumerate(updates) if update.activation is not None]
         if seen:
-            klds[seen] = divergences(_stacked([updates[i] for i in seen]))
+            klds[seen] = divergences(stacked([updates[i] for i in seen]))
             klds[[i for i in range(len(updates)) if i not in seen]] = klds[seen].mean()
         beta = 0.0 if server_round <= self.config.warmup_rounds else self.config.kld_beta
         shares = weights(sizes, klds, beta)
@@ -149,11 +129,18 @@ class HuSCF(ExchangingStrategy):
         groups: Mapping[int, list[int]],
         cluster_weights: Mapping[int, float],
         global_weights: Mapping[int, float],
-    ) -> tuple[State, dict[int, State]]:
-        """The server's new blocks, and the whole net of each cluster."""
+    ) -> tuple[dict[int, State], dict[int, State]]:
+        """The server's new blocks by `ServerBlocks.key`, and the whole net of each cluster."""
         states = {update.info.number: update.state for update in updates}
-        server = self.segments.state()
-        return aggregate(server, states, groups, cluster_weights, global_weights)
+        halves = {u.info.number: self.server_half(u.info) for u in updates}
+        served = {half: half.state() for half in halves.values()}
+        if self.config.server_blocks == "shared":
+            (server,) = served.values()
+            new, models = aggregate_shared(server, states, groups, cluster_weights, global_weights)
+            return {self.server.key(cluster): new for cluster in groups}, models
+        nets = {number: {**served[halves[number]], **own} for number, own in states.items()}
+        models = aggregate_apart(nets, groups, cluster_weights)
+        return models, models
 
     # GANStrategy
 
@@ -171,14 +158,22 @@ class HuSCF(ExchangingStrategy):
         return cuts
 
     def _frame_bytes(self, cut: Cut) -> list[int]:
-        return exchanged_bytes(self.segments.exchanges(cut), self.segments.dtype)
+        half = self.server.of(min(self.models))
+        return exchanged_bytes(half.exchanges(cut), half.dtype)
 
     def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:
         assert info.cut is not None
         return client_blocks(info.cut, self.shapes)
 
+    def check_clients(self, clients: list[ClientInfo]) -> None:
+        self.grouping.check(clients)
+
+    def initial_cluster(self, info: ClientInfo) -> int:
+        given = self.grouping.given(info)
+        return super().initial_cluster(info) if given is None else given
+
     def server_half(self, info: ClientInfo) -> Segments:
-        return self.segments
+        return self.server.of(self.cluster_of(info))
 
     def place(self, info: ClientInfo) -> Cut:
         assert info.cut is not None
@@ -188,10 +183,7 @@ class HuSCF(ExchangingStrategy):
         return {"cut": str(info.cut)}
 
     def checkpoint(self, server_round: int) -> Checkpoint:
-        optimisers = self.segments.optimisers.state()
-        moments = {f"{_OPTIMISER}{name}": value for name, value in optimisers.items()}
-        server = self.segments.state() | moments
-        return Checkpoint(server_round, self.models, self.assignment, server)
+        return Checkpoint(server_round, self.models, self.assignment, self.server.checkpoint())
 
     def close_round(self) -> tuple[dict[int, Tensor], dict[int, str]]:
         found = super().close_round()
@@ -212,8 +204,14 @@ class HuSCF(ExchangingStrategy):
             cluster_weights.update(inside[0])
             klds.update(inside[1])
         global_weights, _ = self.weigh(server_round, updates)
-        server, models = self.average(updates, groups, cluster_weights, global_weights)
-        self.segments.load(server)
+        servers, models = self.average(updates, groups, cluster_weights, global_weights)
+        origins: dict[int, dict[int, float]] = {}
+        for number, cluster in assignment.items():
+            shares = origins.setdefault(self.server.key(cluster), {})
+            old = self.server.key(self.cluster_of(by_number[number].info))
+            shares[old] = shares.get(old, 0.0) + cluster_weights[number]
+        self.server.update(servers, origins)
+        self.server.keep({**self.assignment, **assignment}.values())
         return Combined(models, assignment, cluster_weights, klds)
 
     def summary(self) -> dict[str, Any]:
@@ -232,7 +230,3 @@ class HuSCF(ExchangingStrategy):
                 "measured_s": pace and pace.seconds,
             },
         }
-
-
-def _stacked(updates: list[Update]) -> np.ndarray:
-    return np.stack([u.activation.cpu().numpy() for u in updates if u.activation is not None])

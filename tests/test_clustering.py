@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from huscf_flwr.clustering.averages import aggregate, weighted_average
+from huscf_flwr.clustering.averages import aggregate_shared, weighted_average
 from huscf_flwr.clustering.clusters import cluster, grouped, keep_labels
 from huscf_flwr.clustering.kld_weights import divergences, position_distributions, weights
 
@@ -94,7 +94,7 @@ def test_blocks_average_over_versions() -> None:
     clients = {0: state(a=1.0, b=20.0), 1: state(a=3.0), 2: state(a=7.0)}
     inside = {0: 0.5, 1: 0.5, 2: 1.0}
     overall = {0: 0.2, 1: 0.3, 2: 0.5}
-    new_server, models = aggregate(server, clients, {0: [0, 1], 1: [2]}, inside, overall)
+    new_server, models = aggregate_shared(server, clients, {0: [0, 1], 1: [2]}, inside, overall)
     assert new_server["b"].item() == pytest.approx(0.2 * 20 + 0.8 * 10)
     assert new_server["c"].item() == pytest.approx(100)
     assert models[0]["a"].item() == pytest.approx(2)

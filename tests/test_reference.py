@@ -17,7 +17,7 @@ import torch
 from conftest import plans
 from torch import Tensor
 
-from huscf_flwr.clustering.averages import aggregate
+from huscf_flwr.clustering.averages import aggregate_shared
 from huscf_flwr.clustering.clusters import cluster, grouped
 from huscf_flwr.clustering.kld_weights import divergences, weights
 from huscf_flwr.data.batches import Batch
@@ -174,7 +174,7 @@ def test_averages(trained: Trained) -> None:
     by_cluster: dict[int, float] = {}
     for members in GROUPS.values():
         by_cluster |= shares(members, "kld/in-cluster")
-    server, models = aggregate(
+    server, models = aggregate_shared(
         trained.server, trained.clients, GROUPS, by_cluster, shares(everyone, "kld/global")
     )
     check_state("averaged/server", server)

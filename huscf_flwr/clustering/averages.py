@@ -1,4 +1,4 @@
-"""Averaging of parameters, block by block, inside clusters and over all clients.
+"""Averaging of parameters, block by block: inside clusters, or partly over all clients.
 
 A client's version of a block is its own copy, or the server's where the server runs that block
 for it. Pure functions on states.
@@ -32,7 +32,31 @@ def _average(values: list[Tensor], weights: Sequence[float]) -> Tensor:
     return total.to(values[0].dtype)
 
 
-def aggregate(
+def aggregate_apart(
+    nets: Mapping[int, State],
+    clusters: Mapping[int, Sequence[int]],
+    weights: Mapping[int, float],
+) -> dict[int, State]:
+    """Average all blocks inside clusters.
+
+    Parameters
+    ----------
+    nets: the whole net of each client: its own blocks, and those of the server it trained with.
+    clusters: members of each cluster.
+    weights: of each client inside its cluster.
+
+    Returns
+    -------
+    The whole net of every cluster.
+    """
+    models = {
+        cluster: weighted_average([nets[k] for k in members], [weights[k] for k in members])
+        for cluster, members in clusters.items()
+    }
+    return {cluster: dict(sorted(model.items())) for cluster, model in models.items()}
+
+
+def aggregate_shared(
     server: State,
     clients: Mapping[int, State],
     clusters: Mapping[int, Sequence[int]],
@@ -43,7 +67,7 @@ def aggregate(
 
     Parameters
     ----------
-    server: the server's blocks; empty where clients train whole nets.
+    server: the server's blocks.
     clients: each client's own blocks.
     clusters: members of each cluster.
     cluster_weights, global_weights: weight of each client inside its cluster, and over all.

@@ -5,6 +5,7 @@ client's mean output of the discriminator's middle block on real data, of shape 
 where that block has no positions.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -56,7 +57,8 @@ def keep_labels(new: Mapping[int, int], old: Mapping[int, int]) -> dict[int, int
 
     Parameters
     ----------
-    new, old: cluster of each client in this round and before; `old` may lack some, or have more.
+    new, old: cluster of each client in this round and before; `old` may lack some, or have more,
+        whose numbers are not given to others.
     """
     common: dict[tuple[int, int], int] = {}
     for client, cluster_ in new.items():
@@ -66,7 +68,8 @@ def keep_labels(new: Mapping[int, int], old: Mapping[int, int]) -> dict[int, int
     for (cluster_, name), _ in sorted(common.items(), key=lambda item: (-item[1], item[0])):
         if cluster_ not in names and name not in names.values():
             names[cluster_] = name
-    free = (n for n in range(len(new) + len(names) + 1) if n not in set(names.values()))
+    taken = {*names.values(), *(name for client, name in old.items() if client not in new)}
+    free = (n for n in itertools.count() if n not in taken)
     for cluster_ in sorted(set(new.values()) - names.keys()):
         names[cluster_] = next(free)
     return {client: names[cluster_] for client, cluster_ in new.items()}

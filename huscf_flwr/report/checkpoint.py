@@ -23,20 +23,21 @@ class Checkpoint:
     round: the last finished round.
     models: the whole net of each cluster.
     assignment: cluster of each client.
-    server: the server's blocks and, as `optimiser:<name>`, their optimisers' state; empty where
-        clients train whole nets.
+    servers: the server's blocks and their optimisers' state, by cluster, or one for all; empty
+        where clients train whole nets.
     """
 
     round: int
     models: dict[int, State]
     assignment: dict[int, int]
-    server: State = field(default_factory=dict)
+    servers: dict[int, State] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write `round-XXX.safetensors` and remove all but the newest two."""
-        tensors = {f"server:{name}": value for name, value in self.server.items()}
-        for cluster, model in self.models.items():
-            tensors |= {f"model-{cluster}:{name}": value for name, value in model.items()}
+        tensors: State = {}
+        for kind, states in (("server", self.servers), ("model", self.models)):
+            for cluster, state in states.items():
+                tensors |= {f"{kind}-{cluster}:{name}": value for name, value in state.items()}
         # Clusters may share the server's blocks; a file holds every tensor apart.
         tensors = {name: value.clone() for name, value in tensors.items()}
         facts = {"round": self.round, "assignment": self.assignment}
@@ -80,14 +81,13 @@ def _newest(run_folder: Path) -> Checkpoint:
     try:
         with safetensors.safe_open(files[-1], framework="pt") as file:
             facts = json.loads(file.metadata()["facts"])
-            parts: dict[str, State] = {}
+            parts: dict[str, dict[int, State]] = {"server": {}, "model": {}}
             for name in file.keys():  # noqa: SIM118
                 part, _, rest = name.partition(":")
-                parts.setdefault(part, {})[rest] = file.get_tensor(name)
-        server = parts.pop("server", {})
-        models = {int(part.removeprefix("model-")): state for part, state in parts.items()}
+                kind, _, cluster = part.partition("-")
+                parts[kind].setdefault(int(cluster), {})[rest] = file.get_tensor(name)
         assignment = {int(client): int(label) for client, label in facts["assignment"].items()}
-        return Checkpoint(int(facts["round"]), models, assignment, server)
+        return Checkpoint(int(facts["round"]), parts["model"], assignment, parts["server"])
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{files[-1]}: cannot be read as a checkpoint: {error}") from None
 

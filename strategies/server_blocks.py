@@ -1,0 +1,106 @@
+"""The server's blocks of a run: one set for all clients, or one for each cluster."""
+
+from collections.abc import Callable, Collection, Mapping
+
+from huscf_flwr.clustering.averages import weighted_average
+from huscf_flwr.nets import State
+from huscf_flwr.split.segments import Segments
+
+_SHARED = 0
+_OPTIMISER = "optimiser:"  # names in a checkpoint
+
+
+class ServerBlocks:
+    """Segments by cluster, with their optimisers; those of all clusters are one where shared.
+
+    A cluster that comes into being begins with a copy of what its members trained with so far,
+    the optimisers' moments included: their mean, where members come from several clusters.
+    """
+
+    def __init__(self, make: Callable[[], Segments], *, shared: bool) -> None:
+        """`make` gives segments as they are at the beginning of a run."""
+        self._make = make
+        self._shared = shared
+        self._segments = {_SHARED: make()}
+
+    def __len__(self) -> int:
+        """How many sets there are."""
+        return len(self._segments)
+
+    def key(self, cluster: int) -> int:
+        """By which a cluster's blocks go in states: its number, or one for all."""
+        return _SHARED if self._shared else cluster
+
+    def of(self, cluster: int) -> Segments:
+        """Those of a cluster; of one that is unknown, a copy of the first."""
+        key = self.key(cluster)
+        if key not in self._segments:
+            first = self._segments[min(self._segments)]
+            made = self._make()
+            made.load(first.state())
+            made.optimisers.load(first.optimisers.state())
+            self._segments[key] = made
+        return self._segments[key]
+
+    def update(
+        self, states: Mapping[int, State], origins: Mapping[int, Mapping[int, float]]
+    ) -> None:
+        """Load new parameters after a round.
+
+        Parameters
+        ----------
+        states: parameters and buffers, by key.
+        origins: by the same keys, what the clients in question trained with before: the keys of
+            that, each with the sum of these clients' weights.
+        """
+        moments = {
+            key: _mean({old: self._segments[old].optimisers.state() for old in shares}, shares)
+            for key, shares in origins.items()
+            if shares.keys() != {key}
+        }
+        for key, state in states.items():
+            if key not in self._segments:
+                self._segments[key] = self._make()
+            self._segments[key].load(state)
+            if key in moments:
+                self._segments[key].optimisers.load(moments[key])
+
+    def keep(self, clusters: Collection[int]) -> None:
+        """Forget the blocks of all other clusters."""
+        keys = {self.key(cluster) for cluster in clusters}
+        self._segments = {k: s for k, s in sorted(self._segments.items()) if k in keys}
+
+    def checkpoint(self) -> dict[int, State]:
+        """All of it, moments included, by key."""
+        return {
+            key: segments.state()
+            | {f"{_OPTIMISER}{name}": v for name, v in segments.optimisers.state().items()}
+            for key, segments in self._segments.items()
+        }
+
+    def restore(self, saved: Mapping[int, State], clients: Mapping[int, float]) -> None:
+        """Take over what `checkpoint` gave, maybe of a run that shared where this one does not.
+
+        `clients` counts those of each key; they weigh what has to be made one.
+        """
+        if self._shared and len(saved) > 1:
+            saved = {_SHARED: _mean(saved, clients)}
+        self._segments = {}
+        for key, state in saved.items():
+            segments = self._segments[key] = self._make()
+            segments.load(state)
+            segments.optimisers.load(
+                {
+                    name.removeprefix(_OPTIMISER): value
+                    for name, value in state.items()
+                    if name.startswith(_OPTIMISER)
+                }
+            )
+
+
+def _mean(states: Mapping[int, State], shares: Mapping[int, float]) -> State:
+    """Of what all of them have."""
+    common = set.intersection(*(set(state) for state in states.values()))
+    total = sum(shares.get(key, 0.0) for key in states) or 1.0
+    parts = [{name: state[name] for name in sorted(common)} for state in states.values()]
+    return weighted_average(parts, [shares.get(key, 0.0) / total for key in states])
