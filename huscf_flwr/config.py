@@ -36,7 +36,7 @@ class RunConfig:
     """Everything a run can be told. The keys are these names with `-` for `_`."""
 
     name: str = _key("", "label of the run, in its folder's name; empty: the strategy's name")
-    strategy: str = _key("huscf", "huscf, fedgan, or module:Class of your own")
+    strategy: str = _key("huscf", "huscf, fedgan, clustered-fedgan, or module:Class of your own")
     seed: int = _key(0, "seed of everything random", at_least=0)
     resume: str = _key("", "folder of a run to go on from, up to num-server-rounds; empty: none")
     output_dir: str = _key("", "folder for the results; empty: runs/<time>-<name>")

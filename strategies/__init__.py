@@ -5,12 +5,23 @@ import importlib
 from huscf_flwr.errors import UserError
 from strategies.base import GANStrategy
 from strategies.exchanging import ExchangingStrategy
-from strategies.fedgan import FedGAN
+from strategies.fedgan import ClusteredFedGAN, FedGAN
 from strategies.huscf import HuSCF
 
-__all__ = ["ExchangingStrategy", "FedGAN", "GANStrategy", "HuSCF", "load_strategy"]
+__all__ = [
+    "ClusteredFedGAN",
+    "ExchangingStrategy",
+    "FedGAN",
+    "GANStrategy",
+    "HuSCF",
+    "load_strategy",
+]
 
-STRATEGIES: dict[str, type[GANStrategy]] = {"huscf": HuSCF, "fedgan": FedGAN}
+STRATEGIES: dict[str, type[GANStrategy]] = {
+    "huscf": HuSCF,
+    "fedgan": FedGAN,
+    "clustered-fedgan": ClusteredFedGAN,
+}
 
 
 def load_strategy(name: str) -> type[GANStrategy]:

@@ -111,6 +111,10 @@ class GANStrategy(Strategy):
     def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:
         """Indices of the blocks that a client trains, per net."""
 
+    def also_due(self) -> State:
+        """What clients return besides their blocks, with the shapes and dtypes that are due."""
+        return {}
+
     @abstractmethod
     def combine(self, server_round: int, updates: list[Update]) -> Combined:
         """Cluster, weigh and average a round's updates, which come in the clients' order."""
@@ -253,13 +257,14 @@ class GANStrategy(Strategy):
                 continue
             proxy, result = returned[number]
             info = self.roster.clients[proxy.cid]
-            expected = select_blocks(next(iter(self.models.values())), self.client_blocks(info))
+            own = select_blocks(next(iter(self.models.values())), self.client_blocks(info))
+            expected = {**own, **self.also_due()}
             try:
                 trained = checked_update(result, expected)
             except ValueError as error:
                 reasons[number] = f"client {number} returned a bad result: {error}"
                 continue
-            updates.append(Update(info, trained, activations.get(number)))
+            updates.append(Update(info, trained, activations.get(number, trained.activation)))
         self._explain(server_round, reasons, failures)
         if not updates:
             causes = "; ".join(sorted(set(reasons.values()))) or str(failures[:1])

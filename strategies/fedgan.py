@@ -1,22 +1,27 @@
 """FedGAN: every client trains whole nets on its own, and all are averaged by size.
 
 Source: Rasouli, Sun, Rajagopal: "FedGAN: Federated Generative Adversarial Networks for
-Distributed Data" (2020). The comparison for HuSCF: no split, no clusters.
+Distributed Data" (2020). The comparison for HuSCF: no split; and no clusters, or the same.
 """
 
 from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
+import torch
 
 from huscf_flwr.clients.base import GANClient
-from huscf_flwr.clients.whole import WholeGANClient
+from huscf_flwr.clients.whole import ACTIVATION, ObservedGANClient, WholeGANClient
 from huscf_flwr.clustering.averages import aggregate_apart
+from huscf_flwr.clustering.clusters import grouped
 from huscf_flwr.clustering.kld_weights import weights
-from huscf_flwr.nets import whole_net
+from huscf_flwr.config import RunConfig
+from huscf_flwr.nets import State, whole_net
 from huscf_flwr.report.records import ClientInfo
-from huscf_flwr.split.cuts import Cut
+from huscf_flwr.report.writer import RunReport
+from huscf_flwr.split.cuts import Cut, middle
 from strategies.base import GANStrategy
+from strategies.grouping import Grouping
 from strategies.updates import Combined, Update
 
 
@@ -31,10 +36,47 @@ class FedGAN(GANStrategy):
     def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:
         return {net: tuple(indices) for net, indices in whole_net(self.shapes).items()}
 
+    def assign(self, server_round: int, updates: list[Update]) -> dict[int, int]:
+        """Cluster of each client: one for all."""
+        return {update.info.number: 0 for update in updates}
+
     def combine(self, server_round: int, updates: list[Update]) -> Combined:
-        numbers = [update.info.number for update in updates]
-        sizes = np.array([update.info.size for update in updates], dtype=float)
-        shares = dict(zip(numbers, weights(sizes, np.zeros(len(sizes)), 0.0), strict=True))
+        assignment = self.assign(server_round, updates)
+        sizes = {update.info.number: float(update.info.size) for update in updates}
+        groups, shares = grouped(assignment), dict[int, float]()
+        for members in groups.values():
+            inside = weights(np.array([sizes[k] for k in members]), np.zeros(len(members)), 0.0)
+            shares |= zip(members, map(float, inside), strict=True)
         states = {update.info.number: update.state for update in updates}
-        models = aggregate_apart(states, {0: numbers}, shares)
-        return Combined(models, dict.fromkeys(numbers, 0), shares)
+        return Combined(aggregate_apart(states, groups, shares), assignment, shares)
+
+
+class ClusteredFedGAN(FedGAN):
+    """FedGAN inside the clusters of the run key `clusters`, found as HuSCF finds them.
+
+    What HuSCF would be without splitting. With `clusters="domains"` it is FedGAN among the clients
+    of each domain, with `clusters="clients"` everybody trains alone.
+    """
+
+    client_class: ClassVar[type[GANClient]] = ObservedGANClient
+
+    def __init__(
+        self, config: RunConfig, report: RunReport, base_dir: str, *, serve: bool = True
+    ) -> None:
+        """See `GANStrategy`."""
+        super().__init__(config, report, base_dir, serve=serve)
+        self.grouping = Grouping(config)
+
+    def check_clients(self, clients: list[ClientInfo]) -> None:
+        self.grouping.check(clients)
+
+    def initial_cluster(self, info: ClientInfo) -> int:
+        given = self.grouping.given(info)
+        return super().initial_cluster(info) if given is None else given
+
+    def also_due(self) -> State:
+        disc = self.shapes.disc
+        return {ACTIVATION: torch.zeros(disc[middle(len(disc))])}
+
+    def assign(self, server_round: int, updates: list[Update]) -> dict[int, int]:
+        return self.grouping.assign(server_round, updates, self.assignment)

@@ -119,3 +119,12 @@ def test_true_domains_are_known_in_simulation_only(folder: Path) -> None:
         client._context.node_config["data"] = str(folder / "one.npz")
     with pytest.raises(UserError, match='clusters="domains": client 0 has data of its own'):
         engine.run()
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_fedgan_in_clusters_is_fedgan_in_each(folder: Path) -> None:
+    common = {"strategy": "clustered-fedgan", "clusters": "domains", "num_server_rounds": 2}
+    both = Engine(tiny(num_clients=2, output_dir="both", **common), str(folder)).run()
+    alone = tiny(domains="one.npz", num_clients=1, strategy="fedgan", num_server_rounds=2)
+    name = "generator-cluster-0.safetensors"
+    assert (both / name).read_bytes() == (Engine(alone, str(folder)).run() / name).read_bytes()

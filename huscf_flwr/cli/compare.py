@@ -45,7 +45,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--strategy",
         default="",
-        help="strategies, comma separated (huscf, fedgan, module:Class); the file's own without",
+        help="strategies, comma separated, as the key strategy names them; the file's own without",
     )
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds for each (1)")
     parser.add_argument("--out", metavar="FOLDER", help="where to; runs/<time>-comparison without")

@@ -1,14 +1,18 @@
-"""The client of FedGAN: it trains whole nets on its own."""
+"""The clients of FedGAN: they train whole nets on their own."""
 
 import torch
-from flwr.common import Config
+from flwr.common import Config, NDArrays, Scalar
+from torch import Tensor
 
 from huscf_flwr.clients.base import GANClient
 from huscf_flwr.data.batches import Batch
-from huscf_flwr.nets import State, whole_net
+from huscf_flwr.nets import State, to_arrays, whole_net
 from huscf_flwr.nets.unsplit import UnsplitTrainer
 from huscf_flwr.procedure import ClientTraining, ExchangeSpec, Steps
 from huscf_flwr.system.cpu import torch_device
+
+ACTIVATION = "activation"
+"""Its name, among those of the parameters that it is returned with."""
 
 
 class WholeNets:
@@ -21,6 +25,11 @@ class WholeNets:
         first = next(self.nets.parameters())
         self.dtype: torch.dtype = first.dtype
         self.device: torch.device = first.device
+
+    @property
+    def activation(self) -> Tensor | None:
+        """See `UnsplitTrainer`."""
+        return self._trainer.activation
 
     def abandon(self) -> None:
         self.optimisers.zero_grad()
@@ -49,3 +58,16 @@ class WholeGANClient(GANClient):
 
     def train(self, part: ClientTraining, config: Config) -> None:
         part.alone()
+
+
+class ObservedGANClient(WholeGANClient):
+    """Returns the activation that clusters are found by, too, as HuSCF's server sees it."""
+
+    def finish(
+        self, part: ClientTraining, config: Config
+    ) -> tuple[NDArrays, int, dict[str, Scalar]]:
+        _, size, metrics = super().finish(part, config)
+        half: WholeNets = part.half  # type: ignore[assignment]
+        assert half.activation is not None
+        found = {**half.nets.state_dict(), ACTIVATION: half.activation}
+        return to_arrays(found), size, metrics

@@ -27,26 +27,30 @@ class UnsplitTrainer:
         ).train()
         self.optimisers = Optimisers(self.nets, learning_rate)
         self._device = torch.device(device)
+        self.activation: Tensor | None = None
+        """Mean over the last batch of the discriminator's middle block's output on real data."""
 
     def iteration(self, batch: Batch) -> Losses:
         """One step of the discriminator, then one of the generator."""
         images, labels, latent, fake_labels = (tensor.to(self._device) for tensor in batch)
-        fake = _run(self.nets.gen, latent, fake_labels)
-        disc_loss = loss_if_fake(_run(self.nets.disc, fake.detach(), fake_labels)) + loss_if_real(
-            _run(self.nets.disc, images, labels)
-        )
+        fake = _outputs(self.nets.gen, latent, fake_labels)[-1]
+        judged_fake = _outputs(self.nets.disc, fake.detach(), fake_labels)
+        judged_real = _outputs(self.nets.disc, images, labels)
+        self.activation = judged_real[len(judged_real) // 2].detach().mean(dim=0)
+        disc_loss = loss_if_fake(judged_fake[-1]) + loss_if_real(judged_real[-1])
         disc_loss.backward()
         self.optimisers.step(DISC)
-        gen_loss = loss_if_real(_run(self.nets.disc, fake, fake_labels))
+        gen_loss = loss_if_real(_outputs(self.nets.disc, fake, fake_labels)[-1])
         # The discriminator's own gradients would be computed and thrown away.
         torch.autograd.backward(gen_loss, inputs=list(self.nets.gen.parameters()))
         self.optimisers.step(GEN)
         return Losses(gen_loss.item(), disc_loss.item())
 
 
-def _run(blocks: nn.ModuleDict, inputs: Tensor, labels: Tensor) -> Tensor:
+def _outputs(blocks: nn.ModuleDict, inputs: Tensor, labels: Tensor) -> list[Tensor]:
+    """What every block gives."""
     first, *rest = blocks.values()
-    out: Tensor = first(inputs, labels)
+    outputs: list[Tensor] = [first(inputs, labels)]
     for block in rest:
-        out = block(out)
-    return out
+        outputs.append(block(outputs[-1]))
+    return outputs
