@@ -11,6 +11,7 @@ from huscf_flwr.data.format import ImageFormat
 from huscf_flwr.data.partition import PARTITIONS, DataSettings
 from huscf_flwr.data.sources import BUILT_IN, NAMED, find_sources, split_names
 from huscf_flwr.errors import UserError
+from huscf_flwr.evaluation.recipes import RECIPES, Recipe
 from huscf_flwr.nets import NetSpec
 
 Value = str | int | float | bool
@@ -128,6 +129,19 @@ class RunConfig:
     device: str = _key("auto", "where torch computes", choices=("auto", "cpu", "cuda"))
 
     evaluate_every: int = _key(4, "rounds between scores; the last is scored", at_least=1)
+    score_on: str = _key(
+        "test",
+        "held-out images that scores are of: test, or validation, a fifth of the training images, "
+        "to choose settings by; then test images are not touched",
+        choices=("test", "validation"),
+    )
+    scoring: str = _key(
+        "standard",
+        "how generators are scored: standard, or as the paper's authors do (authors): their "
+        "classifier, classes equally often, 5000 images for the image score, along the way "
+        "through the nets that the first client of a domain has",
+        choices=tuple(RECIPES),
+    )
     utility_images: int = _key(
         30_000,
         "generated images that the last scores are of, and that the utility classifier is "
@@ -173,6 +187,11 @@ class RunConfig:
         return None if self.cohort == "all" else int(self.cohort)
 
     @property
+    def on_validation(self) -> bool:
+        """Whether scores are of a validation part, and test images are not touched."""
+        return self.score_on == "validation"
+
+    @property
     def net_spec(self) -> NetSpec:
         """What the nets are built for."""
         return NetSpec(
@@ -191,13 +210,24 @@ class RunConfig:
     def data_settings(self, base_dir: str) -> DataSettings:
         """What is dealt to the clients; relative paths start from `base_dir`."""
         return DataSettings(
-            find_sources(self.domains, base_dir, data_root=self.data_root, download=self.download),
+            find_sources(
+                self.domains,
+                base_dir,
+                data_root=self.data_root,
+                download=self.download,
+                validation=self.on_validation,
+            ),
             self.image_format,
             self.partition,
             self.dirichlet_alpha,
             self.seed,
             self.max_client_images,
         )
+
+    @property
+    def recipe(self) -> Recipe:
+        """How generators are scored."""
+        return RECIPES[self.scoring]
 
     def scores_due(self, round_: int) -> bool:
         """Whether generators are scored after this round, from 1."""

@@ -1,9 +1,9 @@
-"""Comparing scenarios, strategies and seeds: many runs in this process, and one table of them."""
+"""Comparing scenarios, methods and seeds: many runs in this process, and one table of them."""
 
-import csv
 import itertools
 import json
 import logging
+import re
 import statistics
 import time
 import tomllib
@@ -16,9 +16,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from huscf_flwr.config import RunConfig, read_settings
+from huscf_flwr.data.partition import label_counts
 from huscf_flwr.data.sources import load_domain
 from huscf_flwr.errors import UserError
-from simulations.engine import Engine
+from huscf_flwr.evaluation.recipes import AUTHORS
+from simulations.engine import DEFAULT_CLIENTS, Engine
+from simulations.tables import Row, write_tables
 from strategies import load_strategy
 
 log = logging.getLogger("huscf_flwr.compare")
@@ -27,11 +30,18 @@ PUBLISHED = Path(__file__).with_name("published.toml")
 _UTILITY = ("accuracy", "precision", "recall", "f1", "fpr")
 
 
+Methods = Mapping[str, Mapping[str, Any]]
+"""What is compared, by its name in the table: keys that go before those of the scenario."""
+POOLED = "one-client-per-domain"
+"""A key of methods only: whether all images of a domain are in one place."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One run of a comparison."""
 
     scenario: str
+    method: str
     config: RunConfig
 
     @property
@@ -45,31 +55,33 @@ class Run:
         return (self.folder / "summary.json").exists()
 
     def __str__(self) -> str:
-        return f'{self.scenario} with strategy="{self.config.strategy}"'
+        return f"{self.scenario} with {self.method}"
 
 
-@dataclass(frozen=True)
-class Row:
-    """What runs that differ in their seed alone gave for one domain.
+def read_methods(path: str) -> Methods:
+    """Methods from a TOML file: a table of run keys for each, named as it is to be called.
 
-    Attributes
-    ----------
-    values: by name, the score of each seed that has it; utility as a share of one.
-    published: the authors' figures, as shares of one; empty where there are none.
+    Raises
+    ------
+    UserError: it cannot be read, or holds something else.
     """
-
-    scenario: str
-    strategy: str
-    domain: str
-    values: Mapping[str, Sequence[float]]
-    published: Mapping[str, float]
+    try:
+        found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as TOML: {error}") from None
+    for name, keys in found.items():
+        if not isinstance(keys, dict):
+            raise UserError(f'{path}: "{name}" is no table of run keys')
+    if not found:
+        raise UserError(f"{path}: no method in it")
+    return found
 
 
 def plan_runs(
     files: Iterable[str],
     pairs: Sequence[str],
     *,
-    strategies: Sequence[str],
+    methods: Methods,
     seeds: int,
     folder: Path,
     base_dir: str,
@@ -80,7 +92,7 @@ def plan_runs(
     ----------
     files: TOML files with run keys; a scenario is named by its key `name`, or else its file.
     pairs: `key=value`, set in every scenario in place of what its file says.
-    strategies: values of the key `strategy`; those of the files if empty.
+    methods: what is compared; if empty, the strategies of the files.
     seeds: how many, counted from the file's.
     folder: every run gets a folder of its own in it, whatever `output-dir` says.
     base_dir: folder that relative data paths start from.
@@ -93,19 +105,18 @@ def plan_runs(
     """
     runs: list[Run] = []
     for file in files:
-        config = RunConfig.from_mapping(read_settings(file, pairs))
-        scenario = config.name or Path(file).stem
+        settings = read_settings(file, pairs)
+        plain = RunConfig.from_mapping(settings)
+        scenario = plain.name or Path(file).stem
         if any(run.scenario == scenario for run in runs):
             raise UserError(f'{file}: another scenario is named "{scenario}", too')
-        for strategy in strategies or [config.strategy]:
-            load_strategy(strategy)
+        for method, keys in (methods or {plain.strategy: {}}).items():
+            config = _of_method(method, settings, keys, base_dir)
+            load_strategy(config.strategy)
             for seed in range(config.seed, config.seed + seeds):
-                label = f"{scenario}-{strategy.rpartition(':')[2].lower()}-seed-{seed}"
-                folder_of_run = str(folder / label)
-                one = replace(
-                    config, strategy=strategy, seed=seed, name=label, output_dir=folder_of_run
-                )
-                runs.append(Run(scenario, one))
+                label = f"{scenario}-{_slug(method)}-seed-{seed}"
+                one = replace(config, seed=seed, name=label, output_dir=str(folder / label))
+                runs.append(Run(scenario, method, one))
     _check_folders(runs)
     for run in runs:
         if run.finished:
@@ -116,14 +127,53 @@ def plan_runs(
     return runs
 
 
+def _of_method(
+    method: str, settings: Mapping[str, Any], keys: Mapping[str, Any], base_dir: str
+) -> RunConfig:
+    """The config of a method in a scenario with these settings."""
+    pooled = keys.get(POOLED, False)
+    own = {key: value for key, value in keys.items() if key != POOLED}
+    try:
+        config = RunConfig.from_mapping({**settings, **own})
+    except UserError as error:
+        raise UserError(f'method "{method}": {error}') from None
+    return _pooled(config, base_dir) if pooled else config
+
+
+def _pooled(config: RunConfig, base_dir: str) -> RunConfig:
+    """One client for each domain, with as many images as the domain's clients have together.
+
+    And as many iterations, to the nearest round.
+    """
+    clients, domains = config.num_clients or DEFAULT_CLIENTS, len(config.domains.split(","))
+    sharing = clients // domains
+    one = replace(
+        config, num_clients=domains, max_client_images=sharing * config.max_client_images
+    )
+    rounds = config.num_server_rounds * sharing * _batches(config, base_dir, clients)
+    return replace(one, num_server_rounds=max(1, round(rounds / _batches(one, base_dir, domains))))
+
+
+def _batches(config: RunConfig, base_dir: str, clients: int) -> int:
+    """Of the largest client."""
+    sizes = label_counts(config.data_settings(base_dir), clients).sum(axis=1)
+    return -(-int(sizes.max()) // config.batch_size)
+
+
+def _slug(method: str) -> str:
+    """A method's name in names of folders; of an own strategy, `module:Class`, the class."""
+    name = method.rpartition(":")[2].lower()
+    return "-".join(re.findall(r"[a-z0-9]+", name))
+
+
 def _check_folders(runs: Iterable[Run]) -> None:
     taken: dict[Path, Run] = {}
     for run in runs:
         other = taken.setdefault(run.folder, run)
         if other is not run:
             raise UserError(
-                f"{other} and {run} would both be in {run.folder}: leave one out, or give their "
-                "classes different names"
+                f"{other} and {run} would both be in {run.folder}: leave one out, or give them "
+                "different names"
             )
 
 
@@ -195,36 +245,40 @@ def _set_aside(folder: Path) -> None:
 
 
 def rows_of(runs: Iterable[Run]) -> list[Row]:
-    """The results of those runs that have finished, by scenario, strategy and domain."""
+    """The results of those runs that have finished, by scenario, method and domain."""
     published = tomllib.loads(PUBLISHED.read_text())
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         if run.finished:
-            summary = json.loads((run.folder / "summary.json").read_text())
-            groups.setdefault((run.scenario, run.config.strategy), []).append(summary)
-    return [
-        Row(
-            scenario,
-            strategy,
-            domain,
-            _values([_flat(s, domain) for s in summaries if domain in s["domains"]]),
-            {
-                name: value / 100
-                for name, value in published.get(scenario, {}).get(domain, {}).items()
-            },
-        )
-        for (scenario, strategy), summaries in groups.items()
-        for domain in dict.fromkeys(domain for s in summaries for domain in s["domains"])
+            groups.setdefault((run.scenario, run.method), []).append(run)
+    rows: list[Row] = []
+    for (scenario, method), of_method in groups.items():
+        summaries = [json.loads((run.folder / "summary.json").read_text()) for run in of_method]
+        as_theirs = all(run.config.scoring == AUTHORS.name for run in of_method)
+        theirs = published.get(scenario, {}) if as_theirs else {}
+        for domain in dict.fromkeys(domain for s in summaries for domain in s["domains"]):
+            found = [_scores(s, domain) for s in summaries if domain in s["domains"]]
+            shares = {name: value / 100 for name, value in theirs.get(domain, {}).items()}
+            rows.append(Row(scenario, method, domain, _values(found), shares))
+    return rows
+
+
+def _scores(summary: Mapping[str, Any], domain: str) -> dict[str, float]:
+    """What a client of the domain gets on average, whichever cluster it is in."""
+    main = summary["domains"][domain]
+    clusters = [main, *main.get("other_clusters", {}).values()]
+    clients = [cluster["clients"] for cluster in clusters]
+    flat = [
+        {name: cluster["utility"][name] for name in _UTILITY}
+        | {
+            name: value
+            for name, value in cluster.items()
+            if name not in ("cluster", "clients") and isinstance(value, float | int)
+        }
+        for cluster in clusters
     ]
-
-
-def _flat(summary: Mapping[str, Any], domain: str) -> dict[str, float]:
-    scores = summary["domains"][domain]
-    found = {name: scores["utility"][name] for name in _UTILITY}
-    found |= {
-        name: value
-        for name, value in scores.items()
-        if name != "cluster" and isinstance(value, float | int)
+    found = {
+        name: statistics.fmean([scores[name] for scores in flat], clients) for name in flat[0]
     }
     return found | {"adjusted_rand_index": summary["adjusted_rand_index"]}
 
@@ -232,54 +286,3 @@ def _flat(summary: Mapping[str, Any], domain: str) -> dict[str, float]:
 def _values(seeds: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     names = dict.fromkeys(name for scores in seeds for name in scores)
     return {name: [scores[name] for scores in seeds if name in scores] for name in names}
-
-
-def write_tables(rows: Sequence[Row], folder: Path) -> str:
-    """Write comparison.csv and comparison.md; the latter's text. What a row lacks stays blank."""
-    names = list(dict.fromkeys(name for row in rows for name in row.values))
-    published = list(dict.fromkeys(name for row in rows for name in row.published))
-    with (folder / "comparison.csv").open("w", newline="") as file:
-        spread = [f"{name}_{what}" for name in names for what in ("mean", "sd")]
-        heads = [*spread, *(f"{name}_published" for name in published)]
-        writer = csv.DictWriter(file, ["scenario", "strategy", "domain", "seeds", *heads])
-        writer.writeheader()
-        writer.writerows(_cells(row) for row in rows)
-    heads = ["scenario", "strategy", "domain", *(name.replace("_", " ") for name in names)]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for row in rows:
-        cells = [_text(row, name) for name in names]
-        lines.append("| " + " | ".join([row.scenario, row.strategy, row.domain, *cells]) + " |")
-    if published:
-        lines.append("\nIn parentheses: what the paper's authors published.")
-    text = "\n".join(lines) + "\n"
-    (folder / "comparison.md").write_text(text)
-    return text
-
-
-def _cells(row: Row) -> dict[str, str | int]:
-    """A line of comparison.csv."""
-    cells: dict[str, str | int] = {
-        "scenario": row.scenario,
-        "strategy": row.strategy,
-        "domain": row.domain,
-        "seeds": max(map(len, row.values.values())),
-    }
-    for name, values in row.values.items():
-        mean, spread = _mean_and_spread(values)
-        cells |= {f"{name}_mean": f"{mean:.6g}", f"{name}_sd": f"{spread:.6g}"}
-    return cells | {f"{name}_published": f"{x:.6g}" for name, x in row.published.items()}
-
-
-def _text(row: Row, name: str) -> str:
-    """A cell of comparison.md."""
-    if name not in row.values:
-        return ""
-    mean, spread = _mean_and_spread(row.values[name])
-    several = f" ± {spread:.3g}" if len(row.values[name]) > 1 else ""
-    theirs = f" ({row.published[name]:.4f})" if name in row.published else ""
-    return f"{mean:#.4g}{several}{theirs}"
-
-
-def _mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and standard deviation over seeds: 0 for one seed."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0

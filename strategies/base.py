@@ -28,7 +28,7 @@ from torch import Tensor
 from huscf_flwr.clients.base import GANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
-from huscf_flwr.nets import State, initial_state, net_shapes, select_blocks, to_arrays
+from huscf_flwr.nets import GEN, State, initial_state, net_shapes, select_blocks, to_arrays
 from huscf_flwr.procedure import ClientTraining
 from huscf_flwr.report.checkpoint import Checkpoint, checkpoint_to_resume
 from huscf_flwr.report.records import ClientInfo, ClientRound, ClientScores, RoundRecord
@@ -126,6 +126,10 @@ class GANStrategy(Strategy):
         """The cluster of a client that has been in no round."""
         return min(self.models)
 
+    def generator_of(self, info: ClientInfo, cluster: int) -> State:
+        """The generator that a client of a cluster has after a round: all its blocks."""
+        return select_blocks(self.models[cluster], {GEN: range(len(self.shapes.gen))})
+
     def checkpoint(self, server_round: int) -> Checkpoint:
         """What it takes to go on after this round."""
         return Checkpoint(server_round, self.models, self.assignment)
@@ -176,8 +180,10 @@ class GANStrategy(Strategy):
         if self._record is None:
             raise UserError("no round was finished: there is nothing to report")
         self.report.generators(self._record)  # first: scoring may take long, and fail
-        scores = self._scoring.by_server(self._record, full=True)
-        self.report.finish(replace(self._record, scores=scores), self.summary())
+        scores = self._scoring.by_server(self._record, self.generator_of, full=True)
+        record = replace(self._record, scores=scores)
+        record = replace(record, by_cut=self._scoring.by_cut(record, self.generator_of))
+        self.report.finish(record, self.summary())
 
     def record_round(self, server_round: int) -> None:
         """Report a round; call it when its evaluation is over, so that it has all its scores."""
@@ -307,7 +313,9 @@ class GANStrategy(Strategy):
             return None
         self.report.checkpoint(self.checkpoint(record.round))
         if self.config.scores_due(record.round):
-            record = replace(record, scores=self._scoring.by_server(record, full=False))
+            record = replace(
+                record, scores=self._scoring.by_server(record, self.generator_of, full=False)
+            )
             self._record = record
         loss = float(np.mean([client.generator_loss for client in record.clients]))
         return loss, {

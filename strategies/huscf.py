@@ -16,7 +16,7 @@ from huscf_flwr.clustering.clusters import grouped
 from huscf_flwr.clustering.kld_weights import divergences, weights
 from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
-from huscf_flwr.nets import PartialGAN, State
+from huscf_flwr.nets import GEN, PartialGAN, State, select_blocks
 from huscf_flwr.planning.measure import server_flops_per_s
 from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
@@ -171,6 +171,12 @@ class HuSCF(ExchangingStrategy):
     def initial_cluster(self, info: ClientInfo) -> int:
         given = self.grouping.given(info)
         return super().initial_cluster(info) if given is None else given
+
+    def generator_of(self, info: ClientInfo, cluster: int) -> State:
+        assert info.cut is not None
+        server = self.server.of(cluster).state()
+        served = select_blocks(server, {GEN: info.cut.gen(self.shapes).server})
+        return super().generator_of(info, cluster) | served
 
     def server_half(self, info: ClientInfo) -> Segments:
         return self.server.of(self.cluster_of(info))

@@ -1,8 +1,9 @@
 """Who scores a round's generators, and how: the server in simulation, else clients."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import torch
 from flwr.common import EvaluateIns, EvaluateRes, ndarrays_to_parameters
 from flwr.server.client_proxy import ClientProxy
 
@@ -11,11 +12,14 @@ from huscf_flwr.evaluation.scorer import Scorer
 from huscf_flwr.evaluation.scores import Scores
 from huscf_flwr.nets import GEN, State, to_arrays
 from huscf_flwr.nets.generator import Generator
-from huscf_flwr.report.records import ClientScores, RoundRecord
+from huscf_flwr.report.records import ClientInfo, ClientScores, CutScores, RoundRecord
 from strategies.answers import checked_scores
 from strategies.roster import Present
 
 log = logging.getLogger("huscf_flwr.strategy")
+
+GeneratorOf = Callable[[ClientInfo, int], State]
+"""The generator that a client of a cluster really has, all its blocks."""
 
 
 class Scoring:
@@ -24,21 +28,62 @@ class Scoring:
     def __init__(self, config: RunConfig, base_dir: str) -> None:
         """See `Scorer`, also for what it raises."""
         self._net_spec = config.net_spec
+        self._along_first = config.recipe.along_first
         self._scorer = Scorer(config, base_dir)
         self._asked: list[int] = []
         self._lacking: set[int] = set()
 
-    def by_server(self, record: RoundRecord, *, full: bool) -> dict[tuple[str, int], Scores]:
+    def by_server(
+        self, record: RoundRecord, generator_of: GeneratorOf, *, full: bool
+    ) -> dict[tuple[str, int], Scores]:
         """Scores of each cluster's generator against the true domains of its clients.
 
-        Cheap scores, or all of them; empty where no domain is known.
+        Cheap scores, or all of them; empty where no domain is known. Where the recipe says so,
+        the generator is the one that the first of these clients has, see `generator_of`.
         """
         score = self._scorer.full if full else self._scorer.cheap
-        return {
-            (domain, cluster): score(Generator(self._net_spec, record.models[cluster]), domain)
-            for domain, cluster in record.by_domain_and_cluster()
-            if domain
-        }
+        found: dict[tuple[str, int], Scores] = {}
+        for (domain, cluster), members in record.by_domain_and_cluster().items():
+            if domain:
+                model = record.models[cluster]
+                if self._along_first:
+                    model = generator_of(members[0].info, cluster)
+                found[domain, cluster] = score(Generator(self._net_spec, model), domain)
+        return found
+
+    def by_cut(
+        self, record: RoundRecord, generator_of: GeneratorOf
+    ) -> dict[tuple[str, int], dict[str, CutScores]]:
+        """All scores of the generators that clients really have, by where these are cut.
+
+        Parameters
+        ----------
+        record: with the scores of the clusters' generators, which are not computed again where a
+            client's is the same.
+        generator_of: the generator that a client of a cluster has: its own blocks, and those that
+            the server holds for it.
+
+        Returns
+        -------
+        By domain and cluster, and by blocks at the generator's head and tail, as in `1-2`.
+        """
+        found: dict[tuple[str, int], dict[str, CutScores]] = {}
+        for (domain, cluster), members in record.by_domain_and_cluster().items():
+            by_ends: dict[str, list[ClientInfo]] = {}
+            for member in members:
+                if domain and member.info.cut is not None:
+                    by_ends.setdefault(member.info.cut.gen_ends, []).append(member.info)
+            for ends, infos in sorted(by_ends.items()):
+                own = generator_of(infos[0], cluster)
+                model = record.models[cluster]
+                same = all(torch.equal(value, model[name]) for name, value in own.items())
+                scores = (
+                    record.scores[domain, cluster]
+                    if same and not self._along_first
+                    else self._scorer.full(Generator(self._net_spec, own), domain)
+                )
+                found.setdefault((domain, cluster), {})[ends] = CutScores(len(infos), scores)
+        return found
 
     def instructions(
         self,

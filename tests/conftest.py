@@ -273,4 +273,4 @@ def wait_until_active(runner: Runner, clients: int) -> None:
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Classifiers that are trained for a moment only."""
-    monkeypatch.setattr(classifier_module, "_STEPS", 20)
+    monkeypatch.setattr(classifier_module, "_steps", lambda *_: 20)

@@ -15,7 +15,8 @@ from huscf_flwr.cli import main
 from huscf_flwr.config import RunConfig, read_settings
 from huscf_flwr.data.sources import split_names
 from huscf_flwr.errors import UserError
-from simulations.compare import PUBLISHED, Row, Run, plan_runs, rows_of, write_tables
+from simulations.compare import PUBLISHED, Run, plan_runs, read_methods, rows_of
+from simulations.tables import Row, half_interval, write_tables
 
 FOUR = "mnist,fashion-mnist,kmnist,notmnist"
 TWO = "mnist,fashion-mnist"
@@ -118,7 +119,7 @@ def test_a_comparison_is_one_table_and_goes_on_where_it_stopped(
     text = (here / "out" / "comparison.md").read_text()
     assert text in capsys.readouterr().out
     rows = table(here / "out")
-    assert [(row["scenario"], row["strategy"], row["domain"], row["seeds"]) for row in rows] == [
+    assert [(row["scenario"], row["method"], row["domain"], row["seeds"]) for row in rows] == [
         ("a", "huscf", "one", "2"),
         ("a", "huscf", "two", "2"),
         ("a", "fedgan", "one", "2"),
@@ -179,7 +180,7 @@ def test_the_table_has_mean_spread_and_what_was_published(tmp_path: Path) -> Non
         Row("mine", "huscf", "rings", {"accuracy": [0.5], "kernel_distance": [228.94]}, {}),
     ]
     text = write_tables(rows, tmp_path)
-    assert "| 0.9100 ± 0.0141 (0.9787) | 0.002420 ± 1.41e-05 (0.0024) |  |" in text
+    assert "| 0.9100 ± 0.13 (0.9787) | 0.002420 ± 0.00013 (0.0024) |  |" in text
     assert "| mine | huscf | rings | 0.5000 |  | 228.9 |" in text
     first, second = table(tmp_path)
     assert (first["accuracy_published"], second["accuracy_published"]) == ("0.9787", "")
@@ -194,8 +195,10 @@ def test_seeds_may_differ_in_their_domains_and_scores(tmp_path: Path) -> None:
     runs = []
     utility = dict.fromkeys(("accuracy", "precision", "recall", "f1", "fpr"), 0.5)
     for seed, scores in enumerate(found):
-        runs.append(Run("a", RunConfig(output_dir=str(tmp_path / str(seed)))))
-        domains = {name: {**values, "utility": utility} for name, values in scores.items()}
+        runs.append(Run("a", "huscf", RunConfig(output_dir=str(tmp_path / str(seed)))))
+        domains = {
+            name: {"clients": 1, **values, "utility": utility} for name, values in scores.items()
+        }
         runs[-1].folder.mkdir()
         (runs[-1].folder / "summary.json").write_text(
             json.dumps({"domains": domains, "adjusted_rand_index": 1.0})
@@ -237,5 +240,80 @@ def test_what_cannot_be_compared_is_refused_before_the_first_run(
         file.write_text(text)
     with pytest.raises(UserError, match=message):
         plan_runs(
-            map(str, files), [], strategies=names, seeds=1, folder=tmp_path, base_dir=str(tmp_path)
+            map(str, files),
+            [],
+            methods={name: {"strategy": name} for name in names},
+            seeds=1,
+            folder=tmp_path,
+            base_dir=str(tmp_path),
         )
+
+
+def test_methods_are_keys_by_name(here: Path) -> None:
+    """A method's keys go before the scenario's; one place has what a domain's clients have."""
+    (here / "m.toml").write_text(
+        '[Ours]\n["Whole nets, size only"]\nstrategy = "fedgan"\nwidth = 3\n'
+        '["In one place"]\nstrategy = "fedgan"\none-client-per-domain = true\n'
+    )
+    (here / "b.toml").write_text(
+        SMALL.format(name="b").replace("num-clients = 2", "num-clients = 6\nmax-client-images = 5")
+    )
+    runs = plan_runs(
+        ["b.toml"],
+        [],
+        methods=read_methods("m.toml"),
+        seeds=1,
+        folder=here / "out",
+        base_dir=str(here),
+    )
+    ours, whole, pooled = (run.config for run in runs)
+    assert [run.method for run in runs] == ["Ours", "Whole nets, size only", "In one place"]
+    assert [run.folder.name for run in runs][1] == "b-whole-nets-size-only-seed-0"
+    assert (ours.strategy, ours.width, whole.strategy, whole.width) == ("huscf", 2, "fedgan", 3)
+    assert (pooled.num_clients, pooled.max_client_images) == (2, 15)
+    # Each of three clients has 5 images, 2 batches of 4; all have 15, 4 batches: 6 / 4 rounds.
+    assert pooled.num_server_rounds == 2
+
+    (here / "m.toml").write_text("width = 3\n")
+    with pytest.raises(UserError, match=r'm\.toml: "width" is no table of run keys'):
+        read_methods("m.toml")
+    with pytest.raises(UserError, match='method "Wide": width=0'):
+        plan_runs(
+            ["a.toml"],
+            [],
+            methods={"Wide": {"width": 0}},
+            seeds=1,
+            folder=here / "out",
+            base_dir=str(here),
+        )
+
+
+def test_a_domains_row_is_the_mean_over_its_clients(tmp_path: Path) -> None:
+    run = Run("a", "mine", RunConfig(output_dir=str(tmp_path)))
+    utility = dict.fromkeys(("accuracy", "precision", "recall", "f1", "fpr"), 0.5)
+    most = {"cluster": 1, "clients": 3, "image_score": 4.0, "utility": utility}
+    other = {"clients": 1, "image_score": 8.0, "utility": {**utility, "accuracy": 0.1}}
+    domains = {"one": {**most, "other_clusters": {"0": other}}}
+    (tmp_path / "summary.json").write_text(
+        json.dumps({"domains": domains, "adjusted_rand_index": 1.0})
+    )
+    (row,) = rows_of([run])
+    assert row.values["image_score"] == [5.0]
+    assert row.values["accuracy"] == [pytest.approx(0.4)]
+
+
+def test_what_was_published_is_beside_scores_by_the_same_recipe_only(tmp_path: Path) -> None:
+    utility = dict.fromkeys(("accuracy", "precision", "recall", "f1", "fpr"), 0.5)
+    domains = {"mnist": {"cluster": 0, "clients": 1, "utility": utility}}
+    (tmp_path / "summary.json").write_text(
+        json.dumps({"domains": domains, "adjusted_rand_index": 1.0})
+    )
+    for scoring, published in (("standard", False), ("authors", True)):
+        config = RunConfig(output_dir=str(tmp_path), scoring=scoring)
+        (row,) = rows_of([Run("scenario-1", "huscf", config)])
+        assert bool(row.published) == published
+
+
+def test_the_interval_is_students() -> None:
+    # Of three values, 4.303 standard errors: 4.303 * 1 / sqrt(3).
+    assert half_interval([1.0, 2.0, 3.0]) == pytest.approx(2.4841, rel=1e-4)

@@ -15,12 +15,13 @@ from PIL import Image
 
 from huscf_flwr.clients.whole import WholeGANClient
 from huscf_flwr.config import RunConfig
+from huscf_flwr.data.batches import LabelledImages
 from huscf_flwr.data.format import ImageFormat, to_format
 from huscf_flwr.data.partition import (
     client_data,
     label_counts,
 )
-from huscf_flwr.data.sources import load_own
+from huscf_flwr.data.sources import find_sources, load_domain, load_own
 from huscf_flwr.data.textures import TEXTURES, render_textures
 from huscf_flwr.errors import UserError
 
@@ -165,6 +166,22 @@ def test_training_and_held_out_images_are_all_there_are_and_shuffled(tmp_path: P
     train, test = (part.images[:, 0, 0, 0].tolist() for part in (domain.train, domain.test))
     assert sorted(train + test) == marks.tolist()
     assert train != sorted(train)
+
+
+def test_a_validation_part_is_a_fifth_of_the_training_images(tmp_path: Path) -> None:
+    write_npz(tmp_path / "own.npz", images(100))
+    test, (source,) = (
+        load("own.npz", tmp_path),
+        find_sources("own.npz", str(tmp_path), data_root="", download=False, validation=True),
+    )
+    chosen = load_domain(source, FORMAT)
+
+    def all_of(part: LabelledImages) -> set[bytes]:
+        return {image.numpy().tobytes() for image in part.images}
+
+    assert all_of(chosen.train) | all_of(chosen.test) == all_of(test.train)
+    assert (len(test.train), len(chosen.train), len(chosen.test)) == (79, 64, 15)
+    assert RunConfig(score_on="validation").data_settings(".").sources[0].validation
 
 
 def test_a_class_that_cannot_be_scored_is_named(tmp_path: Path) -> None:

@@ -364,3 +364,37 @@ def test_a_clients_message_has_its_own_blocks_only(
     ]  # fmt: skip
     shapes = [array.shape for array in parameters_to_ndarrays(sent[0].parameters)]
     assert shapes == [tuple(model[name].shape) for name in held]
+
+
+@pytest.mark.parametrize("blocks", ["shared", "cluster"])
+def test_scores_of_what_clients_really_have(blocks: str, folder: Path) -> None:
+    """Where clusters have server blocks of their own, all clients have the cluster's generator.
+
+    Where they share them, a client that holds fewer blocks has the server's version of the others.
+    """
+    cuts = "1-1-1-1,1-1-1-1,2-2-1-1,2-2-1-1"  # one of each in either domain
+    config = tiny(server_blocks=blocks, cuts=cuts, num_clients=4, clusters="domains")
+    engine = Engine(config, str(folder))
+    made = engine.run()
+    one = json.loads((made / "summary.json").read_text())["domains"]["one"]
+    by_cut = one["by_cut"]
+    assert {ends: scores["clients"] for ends, scores in by_cut.items()} == {
+        "1-1": 2,
+        "2-2": 2,
+    } or (
+        sum(scores["clients"] for scores in by_cut.values()) < 4  # of two clusters
+    )
+    strategy = engine.strategy
+    assert isinstance(strategy, HuSCF)
+    for info in strategy.roster.clients.values():
+        cluster = strategy.assignment[info.number]
+        own, whole = strategy.generator_of(info, cluster), strategy.models[cluster]
+        assert info.cut is not None
+        others = [n for n, value in own.items() if not torch.equal(value, whole[n])]
+        held = {f"gen.{index}." for index in info.cut.gen(strategy.shapes).server}
+        assert all(name.startswith(tuple(held)) for name in others)
+        assert bool(others) == (blocks == "shared" and info.cut.gen_head == 1)
+    for scores in by_cut.values():
+        same = all(scores[name] == one[name] for name in ("image_score", "utility"))
+        assert same or blocks == "shared"
+    assert "The generators that clients really have" in (made / "report.html").read_text()

@@ -18,11 +18,13 @@ from huscf_flwr.data.format import ImageFormat
 from huscf_flwr.data.sources import Domain, Source
 from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation import classifier as classifier_module
-from huscf_flwr.evaluation.classifier import real_classifier
+from huscf_flwr.evaluation import evaluator as evaluator_module
+from huscf_flwr.evaluation.classifier import Classifier, real_classifier
 from huscf_flwr.evaluation.distances import frechet_distance, kernel_distance
 from huscf_flwr.evaluation.evaluator import Evaluator
 from huscf_flwr.evaluation.extractors import Extractor, inception_extractor
 from huscf_flwr.evaluation.image_score import image_score
+from huscf_flwr.evaluation.recipes import AUTHORS
 from huscf_flwr.evaluation.recovery import cluster_recovery
 from huscf_flwr.evaluation.scorer import Scorer
 from huscf_flwr.evaluation.utility import classification_metrics
@@ -191,7 +193,7 @@ def test_every_score_says_what_it_takes_to_compare_it(tmp_path: Path) -> None:
     five = {"accuracy", "precision", "recall", "f1", "fpr"}
     assert set(full.as_dict()["utility"]) == set(full.utility.real) == five
     assert full.as_dict()["details"]["utility"] == {
-        **{"n_generated": 50, "n_real": 21, "seed": 5},
+        **{"n_generated": 50, "n_real": 21, "seed": 5, "recipe": "standard"},
         "real": full.utility.real,
     }
     flat = Extractor("pixels", "", "none", lambda part: part.flatten(1)[:, :4].numpy())
@@ -215,6 +217,37 @@ def test_classes_are_generated_as_often_as_they_occur(monkeypatch: pytest.Monkey
     (labels,) = asked
     assert labels.bincount().tolist() == [40, 0, 10]
     assert set(labels[:20].tolist()) == {0, 2}  # in random order
+
+
+def test_the_authors_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two plain convolutions, 15 epochs of batches of 64; classes with equal odds; no rounding."""
+    classifier = Classifier(28, 1, 10, AUTHORS.plain)
+    assert [type(layer).__name__ for layer in classifier.modules() if not [*layer.children()]] == [
+        *("Conv2d", "ReLU", "MaxPool2d", "Conv2d", "ReLU", "MaxPool2d", "Flatten"),
+        *("Linear", "ReLU", "Linear"),
+    ]
+    assert [p.numel() for p in classifier.parameters() if p.dim() > 1] == [
+        *(32 * 9, 64 * 32 * 9, 128 * 64 * 49, 10 * 128),
+    ]
+    monkeypatch.undo()  # of few_steps
+    assert classifier_module._steps(AUTHORS, 30_000) == 15 * 468
+
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    rare = LabelledImages(images(20).images, torch.tensor([0] * 16 + [2] * 4))
+    evaluator = Evaluator(Domain("own", rare, rare), 3, seed=0, recipe=AUTHORS)
+    monkeypatch.setattr(
+        evaluator_module,
+        "train_classifier",
+        lambda images, labels, *rest: (
+            seen.append((images, labels))
+            or classifier_module.train_classifier(images[:64], labels[:64], 3, 0, AUTHORS)
+        ),
+    )
+    scores = evaluator.full(generator(), 6000)
+    ((made, labels),) = seen
+    assert labels.bincount().min() > 1800 and scores.image.recipe == "authors"
+    steps = (made + 1) * 127.5
+    assert (steps - steps.round()).abs().max() > 0.1
 
 
 def test_too_few_images_to_score_are_named(tmp_path: Path) -> None:

@@ -9,17 +9,28 @@ from typing import Any
 from huscf_flwr.errors import UserError
 
 _DESCRIPTION = """\
-Run scenarios with several strategies and seeds, in this process, and write one table of them.
+Run scenarios with several methods and seeds, in this process, and write one table of them.
 
   huscf compare simulations/scenario-3-offline.toml simulations/scenario-6-offline.toml
   huscf compare simulations/scenario-4-offline.toml --strategy huscf,fedgan --seeds 3 width=32
   huscf compare simulations/scenario-3.toml download=true device=cuda
+  huscf compare simulations/attribution-default.toml --methods simulations/attribution.toml
+
+What is compared are strategies, by --strategy, or methods of a TOML file: a table for each, named
+as it is to be called, of the run keys that make it,
+
+  ["HuSCF, server blocks shared"]
+  server-blocks = "shared"
+
+which go before those of the scenario. one-client-per-domain = true makes it train where all images
+of a domain are in one place, for as many iterations as the domain's clients have together.
 
 A key=value sets that key in every scenario, in place of what its file says; `huscf train --help`
 lists the keys.
 
-The table has mean and standard deviation over the seeds, and the figures that the paper's authors
-published beside them where there are any. It is printed, and written to comparison.csv and
+The table has means over the seeds, of what a client of the domain gets whichever cluster it is in,
+with 95% intervals (Student's t); and the figures that the paper's authors published beside them
+where there are any and scoring="authors". It is printed, and written to comparison.csv and
 comparison.md after every run, in a new folder below runs/, beside a folder for each run.
 
 --out names that folder: runs that it has already are not trained again, so that an interrupted
@@ -32,7 +43,7 @@ def add_command(commands: Any) -> None:
     """Add the subcommand to argparse's `commands`."""
     parser = commands.add_parser(
         "compare",
-        help="compare scenarios, strategies and seeds",
+        help="compare scenarios, methods and seeds",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -47,6 +58,7 @@ def add_command(commands: Any) -> None:
         default="",
         help="strategies, comma separated, as the key strategy names them; the file's own without",
     )
+    parser.add_argument("--methods", metavar="FILE", help="TOML file of methods, in their place")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds for each (1)")
     parser.add_argument("--out", metavar="FOLDER", help="where to; runs/<time>-comparison without")
     parser.set_defaults(run=_run, listed="inputs")
@@ -54,7 +66,8 @@ def add_command(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from huscf_flwr.system.logs import set_up_logging
-    from simulations.compare import perform, plan_runs, rows_of, write_tables
+    from simulations.compare import Methods, perform, plan_runs, read_methods, rows_of
+    from simulations.tables import write_tables
 
     if options.seeds < 1:
         raise UserError(f"--seeds {options.seeds}: must be at least 1")
@@ -65,11 +78,16 @@ def _run(options: argparse.Namespace) -> None:
         raise UserError(f"{' '.join(pairs)}: no TOML file of a scenario is named beside")
     here = Path(os.getcwd())
     folder = here / (options.out or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-comparison")
-    strategies = [name.strip() for name in options.strategy.split(",") if name.strip()]
+    names = [name.strip() for name in options.strategy.split(",") if name.strip()]
+    if options.methods and names:
+        raise UserError("--methods and --strategy: give one of them")
+    methods: Methods = {name: {"strategy": name} for name in names}
+    if options.methods:
+        methods = read_methods(options.methods)
     runs = plan_runs(
         files,
         pairs,
-        strategies=strategies,
+        methods=methods,
         seeds=options.seeds,
         folder=folder,
         base_dir=str(here),

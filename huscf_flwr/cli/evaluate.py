@@ -7,6 +7,7 @@ from typing import Any
 
 from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
+from huscf_flwr.evaluation.recipes import RECIPES
 
 _DESCRIPTION = """\
 Score a generator that a run left against real images.
@@ -44,6 +45,12 @@ def add_command(commands: Any) -> None:
         metavar="FILE|download",
         help="pytorch-fid's weights of Inception-v3, for the FID",
     )
+    add(
+        "--scoring",
+        default=run.scoring,
+        choices=tuple(RECIPES),
+        help="standard, or as the paper's authors score",
+    )
     add("--json", action="store_true", help="print JSON instead of a table")
     parser.set_defaults(run=_run)
 
@@ -69,7 +76,7 @@ def _run(options: argparse.Namespace) -> None:
     if more:
         raise UserError(f"--data {options.data}: scores are against one domain at a time")
     domain = read_domain(source, image_format)
-    evaluator = Evaluator(domain, spec.num_classes, options.seed)
+    evaluator = Evaluator(domain, spec.num_classes, options.seed, RECIPES[options.scoring])
     weights = options.inception_weights
     inception = inception_extractor(weights, torch_device("auto")) if weights else None
     scores = evaluator.full(generator, options.n, inception)

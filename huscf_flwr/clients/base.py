@@ -202,8 +202,8 @@ class GANClient(NumPyClient, ABC):
             generator = Generator(run.net_spec, from_arrays(names, parameters))
             path = str(self.context.node_config["data"])
             with own_data(path):
-                own = load_own(path, run.image_format)
-                evaluator = Evaluator(own, run.num_classes, run.seed)
+                own = load_own(path, run.image_format, validation=run.on_validation)
+                evaluator = Evaluator(own, run.num_classes, run.seed, run.recipe)
                 if config["utility"]:
                     scores = evaluator.full(generator, run.utility_images)
                 else:
@@ -222,7 +222,7 @@ class GANClient(NumPyClient, ABC):
         if "data" in node:
             path = str(node["data"])
             with own_data(path):
-                own = load_own(path, run.image_format).train
+                own = load_own(path, run.image_format, validation=run.on_validation).train
                 check_size(own, path)
             return ClientImages(own, "")
         if not {"partition-id", "num-partitions"} <= node.keys():

@@ -8,7 +8,7 @@ channels here.
 import functools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -64,12 +64,15 @@ class Source:
     path: the .npz file or the folder with the images; of torchvision's sets the folder of all.
     kind: what finds the images: their name, torchvision, or the path alone.
     download: whether torchvision may fetch them.
+    validation: whether what is held out is a fifth of the training images, in place of the test
+        images, which are not touched then.
     """
 
     name: str
     path: str = ""
     kind: Literal["built-in", "torchvision", "files"] = "built-in"
     download: bool = False
+    validation: bool = False
 
     def __str__(self) -> str:
         """How messages call it."""
@@ -102,7 +105,7 @@ def split_names(domains: str) -> list[str]:
 
 
 def find_sources(
-    domains: str, base_dir: str, *, data_root: str, download: bool
+    domains: str, base_dir: str, *, data_root: str, download: bool, validation: bool = False
 ) -> tuple[Source, ...]:
     """The sources in the run key `domains`; nothing is read yet.
 
@@ -112,6 +115,7 @@ def find_sources(
     base_dir: folder that relative paths, `data_root` included, start from.
     data_root: folder of the sets in `NAMED`.
     download: whether torchvision may fetch what is not there.
+    validation: see `Source`.
     """
 
     def find(name: str) -> Source:
@@ -124,7 +128,7 @@ def find_sources(
             return _files(str(root / _BY_HAND[name][0]))
         return _files(str(Path(base_dir) / name))
 
-    return tuple(find(name) for name in split_names(domains))
+    return tuple(replace(find(name), validation=validation) for name in split_names(domains))
 
 
 @functools.lru_cache(maxsize=8)
@@ -132,7 +136,7 @@ def read_domain(source: Source, image_format: ImageFormat) -> Domain:
     """Read or render a domain and hold out a part of it, the same one every time.
 
     What has a test part of its own has that held out, anything else a random fifth of each class:
-    none of a class with one image.
+    none of a class with one image. With `source.validation`, a fifth of what is left after that.
 
     Raises
     ------
@@ -141,11 +145,9 @@ def read_domain(source: Source, image_format: ImageFormat) -> Domain:
     found, test = _read(source, image_format)
     if not len(found[1]):
         raise UserError(f"{source}: no images in it")
-    if test is not None:
-        train = found
-    else:
-        kept, held_out = _hold_out(found[1])
-        train, test = ((found[0][part], found[1][part]) for part in (kept, held_out))
+    train, test = (found, test) if test is not None else _hold_out(found)
+    if source.validation:
+        train, test = _hold_out(train)
     return Domain(
         source.name,
         _labelled(source, train, image_format),
@@ -171,14 +173,14 @@ def load_domain(source: Source, image_format: ImageFormat) -> Domain:
     return domain
 
 
-def load_own(path: str, image_format: ImageFormat) -> Domain:
-    """The images of a node that has its own, in an .npz file or a folder.
+def load_own(path: str, image_format: ImageFormat, *, validation: bool = False) -> Domain:
+    """The images of a node that has its own, in an .npz file or a folder; see `Source`.
 
     Raises
     ------
     UserError: as `read_domain`.
     """
-    return read_domain(_files(path), image_format)
+    return read_domain(replace(_files(path), validation=validation), image_format)
 
 
 def _files(path: str) -> Source:
@@ -207,18 +209,20 @@ def _read(source: Source, image_format: ImageFormat) -> tuple[Arrays, Arrays | N
     )
 
 
-def _hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shuffled positions of the images to keep, and of a fifth of each class, at least one of two.
+def _hold_out(found: Arrays) -> tuple[Arrays, Arrays]:
+    """Shuffled: the images to keep, and a fifth of each class, at least one of two.
 
     The only image of a class is kept.
     """
+    images, labels = found
     order = np.random.default_rng(0).permutation(len(labels))
     held_out = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         of_class = order[labels[order] == label]
         count = max(1, round(len(of_class) * _HELD_OUT)) if len(of_class) > 1 else 0
         held_out[of_class[:count]] = True
-    return order[~held_out[order]], order[held_out[order]]
+    kept, rest = order[~held_out[order]], order[held_out[order]]
+    return (images[kept], labels[kept]), (images[rest], labels[rest])
 
 
 def _labelled(source: Source, arrays: Arrays, image_format: ImageFormat) -> LabelledImages:

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from huscf_flwr.data.batches import LabelledImages, to_unit
+from huscf_flwr.evaluation.recipes import STANDARD, Recipe
 from huscf_flwr.system.files import replacing
 
 _WIDTH = 32
 _FEATURES = 128  # of the penultimate layer
-_BATCH = 100
-_STEPS = 400
 _LEARNING_RATE = 1e-3
 _CHUNK = 1000  # images judged at a time, so that memory stays flat
 
@@ -33,21 +32,23 @@ _global_generator = threading.Lock()
 class Classifier(nn.Module):
     """A small convolutional classifier for any image size of at least 8.
 
-    As wide as the one by which the paper's authors measure utility; dropout keeps one that learns
-    from generated images from relying on what only those have.
+    As wide as the one by which the paper's authors measure utility, which is `plain`: it has
+    neither batch norm nor dropout.
     """
 
-    def __init__(self, image_size: int, channels: int, num_classes: int) -> None:
+    def __init__(self, image_size: int, channels: int, num_classes: int, plain: bool) -> None:
         super().__init__()
         size = image_size // 4
+        convolution = _plain_convolution if plain else _convolution
         self.body = nn.Sequential(
-            *_convolution(channels, _WIDTH),
-            *_convolution(_WIDTH, 2 * _WIDTH),
+            *convolution(channels, _WIDTH),
+            *convolution(_WIDTH, 2 * _WIDTH),
             nn.Flatten(),
             nn.Linear(2 * _WIDTH * size * size, _FEATURES),
             nn.ReLU(),
         )
-        self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(_FEATURES, num_classes))
+        last = nn.Linear(_FEATURES, num_classes)
+        self.head = last if plain else nn.Sequential(nn.Dropout(0.3), last)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n, num_classes) of images (n, C, H, W) in [-1, 1]."""
@@ -80,10 +81,15 @@ def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
     ]
 
 
-def train_classifier(images: Tensor, labels: Tensor, num_classes: int, seed: int) -> Classifier:
-    """Train a classifier with Adam and a learning rate that falls to zero, for 400 steps.
+def _plain_convolution(inputs: int, outputs: int) -> list[nn.Module]:
+    """Half as high and wide."""
+    return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
 
-    Real and generated images are learnt in the same way.
+
+def train_classifier(
+    images: Tensor, labels: Tensor, num_classes: int, seed: int, recipe: Recipe = STANDARD
+) -> Classifier:
+    """Train a classifier with Adam, real and generated images in the same way.
 
     Parameters
     ----------
@@ -91,43 +97,55 @@ def train_classifier(images: Tensor, labels: Tensor, num_classes: int, seed: int
     labels: int64 (n,).
     num_classes: number of outputs.
     seed: of initial parameters, of the order of images (shuffled epochs), and of dropout.
+    recipe: of training.
 
     Returns
     -------
     The classifier, in evaluation mode.
     """
+    size, channels = images.shape[2], images.shape[1]
+    steps = _steps(recipe, len(labels))
     with _global_generator, torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
-        classifier = Classifier(images.shape[2], images.shape[1], num_classes).train()
+        classifier = Classifier(size, channels, num_classes, recipe.plain).train()
         optimiser = torch.optim.Adam(classifier.parameters(), _LEARNING_RATE, fused=True)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, _STEPS)
+        falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         order = torch.empty(0, dtype=torch.long)
-        for _ in range(_STEPS):
-            if len(order) < min(_BATCH, len(labels)):
+        for _ in range(steps):
+            if len(order) < min(recipe.batch, len(labels)):
                 order = torch.cat([order, torch.randperm(len(labels))])
-            chosen, order = order[:_BATCH], order[_BATCH:]
+            chosen, order = order[: recipe.batch], order[recipe.batch :]
             optimiser.zero_grad()
             cross_entropy(classifier(images[chosen]), labels[chosen]).backward()
             optimiser.step()
-            schedule.step()
+            if recipe.falling:
+                falling.step()
     return classifier.requires_grad_(False).eval()
 
 
-def real_classifier(train: LabelledImages, num_classes: int, seed: int) -> Classifier:
+def _steps(recipe: Recipe, images: int) -> int:
+    return recipe.steps or recipe.epochs * max(1, images // recipe.batch)
+
+
+def real_classifier(
+    train: LabelledImages, num_classes: int, seed: int, recipe: Recipe = STANDARD
+) -> Classifier:
     """The classifier of real training images: from the cache, or trained and put there.
 
     A cache that cannot be read or written is ignored.
     """
+    size, channels = train.images.shape[2], train.images.shape[1]
     with torch.device("meta"):
-        classifier = Classifier(train.images.shape[2], train.images.shape[1], num_classes)
-    recipe = f"{classifier} {_BATCH} {_LEARNING_RATE} {_STEPS} {seed}"
-    path = _cache_folder() / f"classifier-{_digest(recipe, train)}.safetensors"
+        classifier = Classifier(size, channels, num_classes, recipe.plain)
+    digest = _digest(f"{classifier} {recipe} {seed}", train)
+    path = _cache_folder() / f"classifier-{digest}.safetensors"
     try:
         classifier.load_state_dict(safetensors.torch.load_file(path), assign=True)
         return classifier.requires_grad_(False).eval()
     except (OSError, safetensors.SafetensorError, RuntimeError):
         pass
-    classifier = train_classifier(to_unit(train.images), train.labels, num_classes, seed)
+    images = to_unit(train.images)
+    classifier = train_classifier(images, train.labels, num_classes, seed, recipe)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as aside:
@@ -137,9 +155,9 @@ def real_classifier(train: LabelledImages, num_classes: int, seed: int) -> Class
     return classifier
 
 
-def _digest(recipe: str, data: LabelledImages) -> str:
+def _digest(what: str, data: LabelledImages) -> str:
     shape = tuple(data.images.shape)
-    digest = hashlib.sha256(f"{recipe} {shape}".encode())
+    digest = hashlib.sha256(f"{what} {shape}".encode())
     digest.update(data.images.numpy().tobytes())
     digest.update(data.labels.numpy().tobytes())
     return digest.hexdigest()[:32]

@@ -17,6 +17,7 @@ from huscf_flwr.evaluation.classifier import Classifier, real_classifier, train_
 from huscf_flwr.evaluation.distances import frechet_distance, kernel_distance
 from huscf_flwr.evaluation.extractors import Extractor, classifier_extractor
 from huscf_flwr.evaluation.image_score import image_score
+from huscf_flwr.evaluation.recipes import STANDARD, Recipe
 from huscf_flwr.evaluation.scores import Score, Scores, Utility
 from huscf_flwr.evaluation.utility import classification_metrics
 from huscf_flwr.nets.generator import Generator
@@ -44,7 +45,9 @@ class Evaluator:
     are compared with. Generated images are rounded to 8 bits, as real ones are.
     """
 
-    def __init__(self, domain: Domain, num_classes: int, seed: int) -> None:
+    def __init__(
+        self, domain: Domain, num_classes: int, seed: int, recipe: Recipe = STANDARD
+    ) -> None:
         """Nothing is computed before it is needed.
 
         Parameters
@@ -52,6 +55,7 @@ class Evaluator:
         domain: real images.
         num_classes: labels are 0 to num_classes - 1.
         seed: of generated images, subsets and classifiers.
+        recipe: of all scores.
 
         Raises
         ------
@@ -65,12 +69,15 @@ class Evaluator:
         self.domain = domain
         self._num_classes = num_classes
         self._seed = seed
+        self._recipe = recipe
         self._known: dict[tuple[Extractor, int], _Real] = {}
 
     @classmethod
-    def of_source(cls, source: Source, image_format: ImageFormat, seed: int) -> "Evaluator":
+    def of_source(
+        cls, source: Source, image_format: ImageFormat, seed: int, recipe: Recipe = STANDARD
+    ) -> "Evaluator":
         """The evaluator of a domain that is loaded; raises as `load_domain`."""
-        return cls(load_domain(source, image_format), image_format.num_classes, seed)
+        return cls(load_domain(source, image_format), image_format.num_classes, seed, recipe)
 
     def cheap(self, generator: Generator) -> Scores:
         """Image score, and distances on the classifier's features, of 1000 generated images."""
@@ -84,20 +91,21 @@ class Evaluator:
         images, labels = self._generate(generator, count)
         scores = self._scores(images, inception or self._own_extractor)
         log.info("scoring: training a classifier on the generated %s", name)
-        student = train_classifier(images, labels, self._num_classes, self._seed)
+        student = train_classifier(images, labels, self._num_classes, self._seed, self._recipe)
         utility = Utility(
             metrics=self._metrics(student),
             real=self._metrics(self._classifier),
             n_generated=count,
             n_real=len(self.domain.test),
             seed=self._seed,
+            recipe=self._recipe.name,
         )
         return replace(scores, utility=utility)
 
     @functools.cached_property
     def _classifier(self) -> Classifier:
         started = time.monotonic()
-        found = real_classifier(self.domain.train, self._num_classes, self._seed)
+        found = real_classifier(self.domain.train, self._num_classes, self._seed, self._recipe)
         seconds = time.monotonic() - started
         log.info("scoring: classifier of real %s ready, %.1f s", self.domain.name, seconds)
         return found
@@ -107,13 +115,16 @@ class Evaluator:
         return classifier_extractor(self._classifier)
 
     def _generate(self, generator: Generator, count: int) -> tuple[Tensor, Tensor]:
-        """Images (count, C, H, W) in [-1, 1] and labels: as frequent as among the training images,
-        in random order."""
-        real = self.domain.train.labels.sort().values
-        dealt = real[torch.arange(count) * len(real) // count]
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(self._seed))
-        images, labels = generator.sample(count, dealt[order], self._seed)
-        return to_unit(to_uint8(images)), labels
+        """Images (count, C, H, W) in [-1, 1] and labels, in random order."""
+        random = torch.Generator().manual_seed(self._seed)
+        if self._recipe.as_trained:
+            real = self.domain.train.labels.sort().values
+            dealt = real[torch.arange(count) * len(real) // count]
+            labels = dealt[torch.randperm(count, generator=random)]
+        else:
+            labels = torch.randint(self._num_classes, (count,), generator=random)
+        images, labels = generator.sample(count, labels, self._seed)
+        return to_unit(to_uint8(images)) if self._recipe.rounded else images, labels
 
     def _metrics(self, classifier: Classifier) -> dict[str, float]:
         test = self.domain.test
@@ -134,6 +145,7 @@ class Evaluator:
             n_generated=len(images),
             n_real=held_out,
             seed=self._seed,
+            recipe=self._recipe.name,
         )
         generated = extractor.features(images[: len(self.domain.train)])
         distance, stabilised = frechet_distance(generated, real.held_out)
@@ -146,6 +158,7 @@ class Evaluator:
             n_generated=len(generated),
             n_real=held_out,
             seed=self._seed,
+            recipe=self._recipe.name,
             stabilised=stabilised or real.stabilised,
         )
         kernel = replace(
@@ -158,9 +171,12 @@ class Evaluator:
         return Scores(image, frechet, kernel)
 
     def _image_score(self, images: Tensor, count: int) -> float:
-        """In groups that both `count` generated and the held-out images suffice for."""
-        group = min(count, len(self.domain.test))
-        return image_score(self._classifier.probabilities(images), group)
+        """Of `count` images as the recipe says, in groups that the held-out ones suffice for."""
+        most = self._recipe.score_images or len(self.domain.test)
+        return image_score(
+            self._classifier.probabilities(images[: self._recipe.score_images]),
+            min(count, most, len(images)),
+        )
 
     def _real(self, extractor: Extractor, count: int) -> _Real:
         """What `count` generated images are compared with."""

@@ -43,6 +43,6 @@ class Scorer:
         if domain not in self._evaluators:
             config = self._config
             self._evaluators[domain] = Evaluator.of_source(
-                self._sources[domain], config.image_format, config.seed
+                self._sources[domain], config.image_format, config.seed, config.recipe
             )
         return self._evaluators[domain]

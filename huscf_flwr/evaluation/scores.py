@@ -26,6 +26,7 @@ class Score:
     n_generated: generated images.
     n_real: held-out real images.
     seed: of everything random in it.
+    recipe: name of the `Recipe`.
     stabilised: whether there were too few images for the plain formula, see `frechet_distance`.
     """
 
@@ -37,6 +38,7 @@ class Score:
     n_generated: int
     n_real: int
     seed: int
+    recipe: str
     stabilised: bool = False
 
     def as_dict(self) -> dict[str, Any]:
@@ -54,7 +56,7 @@ class Utility:
     ----------
     metrics: the five of `classification_metrics` by name.
     real: the same of the classifier that was trained on the real training images.
-    n_generated, n_real, seed: see `Score`.
+    n_generated, n_real, seed, recipe: see `Score`.
     """
 
     metrics: Mapping[str, float]
@@ -62,6 +64,7 @@ class Utility:
     n_generated: int
     n_real: int
     seed: int
+    recipe: str
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,9 @@ PLACE = ("round", "domain", "cluster")
 """The columns of metrics.csv that say what a line is of."""
 METRICS = (*PLACE, *CHEAP_SCORES, *(name + REAL for name in CHEAP_SCORES), *TRAINING)
 """The columns of metrics.csv."""
+BY_CUT = "by_cut"
+"""In summary.json, of a domain: the scores of the generators that clients really have, by the
+blocks that they hold at the generator's head and tail."""
 OTHERS = "other_clusters"
 """In summary.json, of a domain: the scores of clusters that have fewer of its clients."""
 DETAILS = "details"
@@ -95,7 +98,16 @@ class RunFiles:
         A domain that several clusters share has its main cluster's scores under its name, and
         each other's under `<domain>, cluster <number>`.
         """
-        return {of: _without(scores, DETAILS) for of, scores in self._last_scores()}
+        return {
+            of: _without(_without(scores, DETAILS), BY_CUT) for of, scores in self._last_scores()
+        }
+
+    def by_cut(self) -> dict[str, dict[str, Any]]:
+        """What clients with each cut of the generator have, by the names of `last_scores`.
+
+        Scores, and how many `clients`, by blocks at the generator's head and tail.
+        """
+        return {of: scores[BY_CUT] for of, scores in self._last_scores() if BY_CUT in scores}
 
     def details(self) -> dict[str, dict[str, Any]]:
         """How `last_scores` were computed."""

@@ -68,6 +68,10 @@ def _content(run: RunFiles) -> dict[str, Any]:
             {of: _beside_real(scores, run.details()[of]) for of, scores in scored.items()}
         ),
         "details": _score_rows(run.details()),
+        "by_cut": [
+            {"title": f"{name}, cluster {scored[name]['cluster']}", **_cut_table(cuts)}
+            for name, cuts in run.by_cut().items()
+        ],
         "score_curves": figures.curves(run, run.scores) if run.scores else None,
         "on_real": any(name.endswith(REAL) for row in run.metrics for name in row.values),
         "training": figures.curves(run, TRAINING),
@@ -129,6 +133,10 @@ def _score_rows(scored: Mapping[str, Mapping[str, Any]]) -> _Rows:
     columns = [dict(flat(scores)) for scores in scored.values()]
     names = dict.fromkeys(name for scores in columns for name in scores)
     return [[figures.title(name), *(scores.get(name) for scores in columns)] for name in names]
+
+
+def _cut_table(cuts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {"head": ["", *cuts], "rows": _score_rows(cuts)}
 
 
 def _beside_real(scores: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, Any]:

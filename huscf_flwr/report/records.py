@@ -75,6 +75,14 @@ class ClientScores:
 
 
 @dataclass(frozen=True)
+class CutScores:
+    """Scores of the generator that so many `clients` of a domain and a cluster really have."""
+
+    clients: int
+    scores: Scores
+
+
+@dataclass(frozen=True)
 class RoundRecord:
     """A finished round.
 
@@ -87,6 +95,7 @@ class RoundRecord:
     failures: why the others' do not, by number.
     models: the whole net of each cluster.
     scores: of clusters' generators against true domains, by domain and cluster, in simulation.
+    by_cut: of those that clients really have, by the same and by where generators are cut.
     client_scores: what clients with data of their own found of their cluster's, by cluster.
     """
 
@@ -97,6 +106,7 @@ class RoundRecord:
     failures: Mapping[int, str]
     models: Mapping[int, State]
     scores: Mapping[tuple[str, int], Scores] = field(default_factory=dict)
+    by_cut: Mapping[tuple[str, int], Mapping[str, CutScores]] = field(default_factory=dict)
     client_scores: Mapping[int, Sequence[ClientScores]] = field(default_factory=dict)
 
     def by_domain_and_cluster(self) -> dict[tuple[str, int], list[ClientRound]]:

@@ -126,6 +126,17 @@ summary { cursor: pointer; color: var(--link); }
 {{ table(scores_head, details) }}
 </details>
 {% endif %}
+{% if by_cut %}
+<details>
+<summary>The generators that clients really have</summary>
+<p>A client's generator is made of its own blocks and those that the server holds for it. By the
+blocks of it at head and tail that are the client's own:</p>
+{% for one in by_cut %}
+<h3>{{ one.title }}</h3>
+{{ table(one.head, one.rows) }}
+{% endfor %}
+</details>
+{% endif %}
 {% if score_curves %}
 {{ chart(score_curves) }}
 {% if on_real %}

@@ -28,7 +28,7 @@ from huscf_flwr.planning.plan import Plan
 from huscf_flwr.planning.timeline import draw_timeline
 from huscf_flwr.report.board import Board, require_tensorboard
 from huscf_flwr.report.checkpoint import Checkpoint
-from huscf_flwr.report.files import CLUSTERS, DETAILS, METRICS, OTHERS, PLACE, Member
+from huscf_flwr.report.files import BY_CUT, CLUSTERS, DETAILS, METRICS, OTHERS, PLACE, Member
 from huscf_flwr.report.grids import GRID_ROWS, by_class, save_grid, save_images
 from huscf_flwr.report.page import write_page
 from huscf_flwr.report.records import ClientInfo, ClientScores, RoundRecord
@@ -130,6 +130,14 @@ class RunReport:
         """
         for (domain, cluster), scores in record.scores.items():
             log.info("%s, cluster %d: %s", domain, cluster, scores)
+            for ends, of in record.by_cut.get((domain, cluster), {}).items():
+                if of.scores is not scores:
+                    log.info(
+                        "  as %d clients with %s blocks of it have it: %s",
+                        of.clients,
+                        ends,
+                        of.scores,
+                    )
         true_domains = [client.info.domain for client in record.clients]
         known = all(true_domains)
         clusters = [client.cluster for client in record.clients]
@@ -301,13 +309,31 @@ def _create_folder(config: RunConfig, base: Path) -> Path:
 
 def _by_domain(record: RoundRecord) -> dict[str, dict[str, Any]]:
     """The scores of summary.json: of each domain's main cluster, and in it those of others."""
+    members = record.by_domain_and_cluster()
     domains: dict[str, dict[str, Any]] = {}
     for domain, main in record.main_clusters().items():
-        found = {c: scores.as_dict() for (d, c), scores in record.scores.items() if d == domain}
+        found = {
+            c: {"clients": len(members[d, c]), **scores.as_dict(), **_by_cut(record, d, c)}
+            for (d, c), scores in record.scores.items()
+            if d == domain
+        }
         domains[domain] = {"cluster": main, **found.pop(main)}
         if found:
             domains[domain][OTHERS] = {str(cluster): scores for cluster, scores in found.items()}
     return domains
+
+
+def _by_cut(record: RoundRecord, domain: str, cluster: int) -> dict[str, Any]:
+    found = record.by_cut.get((domain, cluster), {})
+    by_ends = {
+        ends: {
+            "clients": of.clients,
+            **of.scores.values(),
+            **({"utility": dict(of.scores.utility.metrics)} if of.scores.utility else {}),
+        }
+        for ends, of in found.items()
+    }
+    return {BY_CUT: by_ends} if by_ends else {}
 
 
 def _cell(value: Any) -> Any:

@@ -41,6 +41,11 @@ class Cut:
     def __str__(self) -> str:
         return "-".join(str(value) for value in astuple(self))
 
+    @property
+    def gen_ends(self) -> str:
+        """The generator's part of it, as in `1-2`."""
+        return f"{self.gen_head}-{self.gen_tail}"
+
     def gen(self, shapes: NetShapes) -> Span:
         """The generator, cut."""
         return Span(self.gen_head, len(shapes.gen) - self.gen_tail, len(shapes.gen))
