@@ -16,8 +16,8 @@ from huscf_flwr.nets import NetSpec
 
 Value = str | int | float | bool
 
-DOMAINS, CLIENTS = "domains", "clients"
-"""Clusters that are given: the true domains, or every client on its own."""
+AUTO, DOMAINS, CLIENTS = "auto", "domains", "clients"
+"""Clusters: as many as are found; those of the true domains; every client on its own."""
 
 
 def _key(
@@ -97,7 +97,7 @@ class RunConfig:
     learning_rate: float = _key(2e-4, "of Adam, everywhere", above=0)
 
     clusters: str = _key(
-        "auto",
+        AUTO,
         "how many clusters to find, or auto; domains: the true ones, in simulation, from the "
         "first round; clients: every client on its own",
     )
@@ -161,7 +161,7 @@ class RunConfig:
             _check(key, getattr(self, key.name))
         split_names(self.domains)
         for name, value, words in (
-            ("clusters", self.clusters, ("auto", DOMAINS, CLIENTS)),
+            ("clusters", self.clusters, (AUTO, DOMAINS, CLIENTS)),
             ("cohort", self.cohort, ("all",)),
         ):
             if value not in words and not (value.isdecimal() and int(value) > 0):

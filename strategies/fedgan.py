@@ -15,13 +15,11 @@ from huscf_flwr.clients.whole import ACTIVATION, ObservedGANClient, WholeGANClie
 from huscf_flwr.clustering.averages import aggregate_apart
 from huscf_flwr.clustering.clusters import grouped
 from huscf_flwr.clustering.kld_weights import weights
-from huscf_flwr.config import RunConfig
 from huscf_flwr.nets import State, whole_net
 from huscf_flwr.report.records import ClientInfo
-from huscf_flwr.report.writer import RunReport
 from huscf_flwr.split.cuts import Cut, middle
 from strategies.base import GANStrategy
-from strategies.grouping import Grouping
+from strategies.grouping import GroupingStrategy
 from strategies.updates import Combined, Update
 
 
@@ -51,7 +49,7 @@ class FedGAN(GANStrategy):
         return Combined(aggregate_apart(states, groups, shares), assignment, shares)
 
 
-class ClusteredFedGAN(FedGAN):
+class ClusteredFedGAN(GroupingStrategy, FedGAN):
     """FedGAN inside the clusters of the run key `clusters`, found as HuSCF finds them.
 
     What HuSCF would be without splitting. With `clusters="domains"` it is FedGAN among the clients
@@ -60,23 +58,6 @@ class ClusteredFedGAN(FedGAN):
 
     client_class: ClassVar[type[GANClient]] = ObservedGANClient
 
-    def __init__(
-        self, config: RunConfig, report: RunReport, base_dir: str, *, serve: bool = True
-    ) -> None:
-        """See `GANStrategy`."""
-        super().__init__(config, report, base_dir, serve=serve)
-        self.grouping = Grouping(config)
-
-    def check_clients(self, clients: list[ClientInfo]) -> None:
-        self.grouping.check(clients)
-
-    def initial_cluster(self, info: ClientInfo) -> int:
-        given = self.grouping.given(info)
-        return super().initial_cluster(info) if given is None else given
-
     def also_due(self) -> State:
         disc = self.shapes.disc
         return {ACTIVATION: torch.zeros(disc[middle(len(disc))])}
-
-    def assign(self, server_round: int, updates: list[Update]) -> dict[int, int]:
-        return self.grouping.assign(server_round, updates, self.assignment)

@@ -27,7 +27,7 @@ from huscf_flwr.split.segments import Segments
 from huscf_flwr.system.cpu import cores, torch_device, use_threads
 from huscf_flwr.wire.grpc import MAX_FRAME_BYTES
 from strategies.exchanging import ExchangingStrategy
-from strategies.grouping import Grouping, stacked
+from strategies.grouping import GroupingStrategy, stacked
 from strategies.planner import CutPlanner
 from strategies.server_blocks import ServerBlocks
 from strategies.updates import Combined, Update
@@ -35,7 +35,7 @@ from strategies.updates import Combined, Update
 log = logging.getLogger("huscf_flwr.strategy")
 
 
-class HuSCF(ExchangingStrategy):
+class HuSCF(GroupingStrategy, ExchangingStrategy):
     """The paper's strategy. Its steps are `assign`, `weigh`, `average`: override any of them."""
 
     client_class: ClassVar[type[SplitGANClient]] = SplitGANClient
@@ -56,7 +56,6 @@ class HuSCF(ExchangingStrategy):
         super().__init__(config, report, base_dir, serve=serve)
         self._paced = False
         self.planner = CutPlanner(config, self.shapes, base_dir, self._measure_server)
-        self.grouping = Grouping(config)
         self.server = ServerBlocks(self._new_segments, shared=config.server_blocks == "shared")
         if self.restored is not None:
             if not self.restored.servers:
@@ -97,10 +96,6 @@ class HuSCF(ExchangingStrategy):
             return pool.submit(measure).result()
 
     # The three steps
-
-    def assign(self, server_round: int, updates: list[Update]) -> dict[int, int]:
-        """Cluster of each client, see `Grouping.assign`."""
-        return self.grouping.assign(server_round, updates, self.assignment)
 
     def weigh(
         self, server_round: int, updates: list[Update]
@@ -164,13 +159,6 @@ class HuSCF(ExchangingStrategy):
     def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:
         assert info.cut is not None
         return client_blocks(info.cut, self.shapes)
-
-    def check_clients(self, clients: list[ClientInfo]) -> None:
-        self.grouping.check(clients)
-
-    def initial_cluster(self, info: ClientInfo) -> int:
-        given = self.grouping.given(info)
-        return super().initial_cluster(info) if given is None else given
 
     def generator_of(self, info: ClientInfo, cluster: int) -> State:
         assert info.cut is not None

@@ -9,6 +9,7 @@ import torch
 from huscf_flwr.clustering.averages import aggregate_shared, weighted_average
 from huscf_flwr.clustering.clusters import cluster, grouped, keep_labels
 from huscf_flwr.clustering.kld_weights import divergences, position_distributions, weights
+from huscf_flwr.clustering.neighbours import find_clusters, neighbour_counts
 
 
 def test_positions_are_a_softmax_per_channel() -> None:
@@ -55,16 +56,53 @@ def _groups(centres: int, spread: float) -> np.ndarray:
     return (means + spread * noise).reshape(-1, 4, 2, 2)
 
 
-@pytest.mark.parametrize("centres", [2, 3])
-def test_auto_finds_the_groups(centres: int) -> None:
-    found = cluster(_groups(centres, 0.1), None, seed=0)
-    assert found.tolist() == [k for k in range(centres) for _ in range(4)]
+def _images(clients: list[list[float]], count: int = 30) -> list[np.ndarray]:
+    """Activations of single images: client by client, so many around each of these places."""
+    random = np.random.default_rng(0)
+    return [
+        np.concatenate([place + random.standard_normal((count, 1, 2, 2)) for place in places])
+        for places in clients
+    ]
 
 
-def test_auto_believes_no_split_of_one_group() -> None:
-    assert cluster(_groups(1, 1.0), None, seed=0).tolist() == [0] * 4
-    assert cluster(np.zeros((5, 2, 2, 2)), None, seed=0).tolist() == [0] * 5
-    assert cluster(np.ones((1, 2, 2, 2)), None, seed=0).tolist() == [0]
+def test_neighbours_of_three_clients_by_hand() -> None:
+    """Two clients with two images each beside each other, and a third with one, far away.
+
+    Of an image, the three nearest of others count a third each; there are 3, 3 and 4 of them.
+    """
+    one, other, lone = (np.array(values).reshape(-1, 1) for values in ([0, 1], [0.4, 1.4], [50]))
+    found, expected = neighbour_counts([one, other, lone])
+    assert found == pytest.approx(
+        np.array([[0, 4 / 3, 2 / 3], [4 / 3, 0, 2 / 3], [1 / 3, 2 / 3, 0]])
+    )
+    assert expected[0] == pytest.approx([4 / 3, 4 / 3, 2 / 3])  # of 2, and of 1, among 3
+    assert expected[2] == pytest.approx([2 / 4, 2 / 4, 1 / 4])
+
+
+@pytest.mark.parametrize("domains", [1, 2, 3, 12])
+def test_clusters_are_found_however_many(domains: int) -> None:
+    clients = _images([[50.0 * domain] for _ in range(3) for domain in range(domains)])
+    assert find_clusters(clients).tolist() == [*range(domains)] * 3
+
+
+def test_unequal_shares_of_one_domain_are_one_cluster() -> None:
+    """Four classes far apart, of which each client has two or three."""
+    shares = [[0.0, 50.0], [50.0, 100.0], [100.0, 150.0, 0.0], [150.0, 50.0]]
+    assert find_clusters(_images(shares)).tolist() == [0] * 4
+
+
+def test_a_lone_client_of_another_domain_is_a_cluster() -> None:
+    assert find_clusters(_images([[0.0], [0.0], [50.0], [0.0]])).tolist() == [0, 0, 1, 0]
+
+
+def test_the_same_image_again_is_no_more_evidence() -> None:
+    """Clients with fewer images than a batch have some of them several times."""
+    few = _images([[0.0], [0.0], [0.0]], count=6)
+    assert neighbour_counts([np.repeat(few[0], 5, axis=0), *few[1:]])[0] == pytest.approx(
+        neighbour_counts(few)[0]
+    )
+    assert find_clusters([np.zeros((4, 2)) for _ in range(3)]).tolist() == [0] * 3
+    assert find_clusters(few[:1]).tolist() == [0]
 
 
 def test_a_given_number_of_clusters() -> None:

@@ -4,6 +4,7 @@ A client is made anew for every message; what lasts (optimiser state, place in t
 lives in `context.state`. Images and labels are read in here; none is sent as such.
 """
 
+import io
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -11,19 +12,31 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context
 from flwr.client import NumPyClient
 from flwr.common import Config, NDArrays, Scalar
 from torch import Tensor
 
 from huscf_flwr.clients.own_data import own_data
+from huscf_flwr.clustering.probe import IMAGES, first_outputs
 from huscf_flwr.config import RunConfig
-from huscf_flwr.data.batches import BatchStream, LabelledImages
+from huscf_flwr.data.batches import BatchStream, LabelledImages, to_unit
 from huscf_flwr.data.partition import check_size, client_data
 from huscf_flwr.data.sources import load_own
 from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation.evaluator import Evaluator
-from huscf_flwr.nets import GEN, PartialGAN, State, from_arrays, net_shapes, state_names, to_arrays
+from huscf_flwr.nets import (
+    DISC,
+    GEN,
+    PartialGAN,
+    State,
+    from_arrays,
+    net_shapes,
+    state_names,
+    to_arrays,
+)
 from huscf_flwr.nets.generator import Generator
 from huscf_flwr.nets.losses import Losses
 from huscf_flwr.nets.optim import Optimisers
@@ -178,7 +191,8 @@ class GANClient(NumPyClient, ABC):
     def evaluate(
         self, parameters: NDArrays, config: Config
     ) -> tuple[float, int, dict[str, Scalar]]:
-        """Score a whole generator on this node's own images, with a classifier trained on them.
+        """Answer a probe, see `_probe`; or else score a whole generator on this node's own images,
+        with a classifier trained on them.
 
         Parameters
         ----------
@@ -197,6 +211,9 @@ class GANClient(NumPyClient, ABC):
         RuntimeError: it cannot be scored; the message names the client and the cause.
         """
         client, run = int(config["client"]), self.config
+        if "probe" in config:
+            with _named(client):
+                return 0.0, *self._probe(parameters, config)
         with _named(client):
             names = state_names(run.net_spec, {GEN: range(len(self.shapes.gen))})
             generator = Generator(run.net_spec, from_arrays(names, parameters))
@@ -215,6 +232,29 @@ class GANClient(NumPyClient, ABC):
             "missing_classes": len(own.missing_classes),
         }
         return scores.frechet.value, len(evaluator.domain.test), found
+
+    def _probe(self, parameters: NDArrays, config: Config) -> tuple[int, dict[str, Scalar]]:
+        """What the discriminator's first blocks make of some of the client's images.
+
+        Parameters
+        ----------
+        parameters: values of these blocks, in the order of their names.
+        config: client (its number), probe: how many blocks, base-dir.
+
+        Returns
+        -------
+        How many images, and outputs: float32 (images, *features), as numpy writes a file.
+        """
+        run, blocks = self.config, {DISC: range(int(config["probe"]))}
+        state = from_arrays(state_names(run.net_spec, blocks), parameters)
+        nets = PartialGAN(run.net_spec, state, gen=(), disc=blocks[DISC]).eval()
+        data = self._data(config).train
+        random = np.random.default_rng((run.seed, int(config["client"]), 2))
+        chosen = torch.from_numpy(random.permutation(len(data))[:IMAGES])
+        outputs = first_outputs(nets, to_unit(data.images[chosen]), run.num_classes)
+        file = io.BytesIO()
+        np.save(file, outputs.numpy(), allow_pickle=False)
+        return len(chosen), {"outputs": file.getvalue()}
 
     def _data(self, config: Config) -> ClientImages:
         """This client's images: the node's own, or its part of what the run config deals."""

@@ -1,32 +1,26 @@
-"""Which clients see the same kind of data: clusters by activation.
+"""Which clients see the same kind of data: a given number of clusters by activation.
 
 Pure functions on arrays. Source: the paper's clustered federated learning; an *activation* is a
 client's mean output of the discriminator's middle block on real data, of shape (C, H, W), or (C,)
-where that block has no positions.
+where that block has no positions. `neighbours` finds the number, too.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from sklearn.cluster import KMeans
-from sklearn.metrics import silhouette_score
-
-MAX_CLUSTERS = 8
-CONVINCING = 0.25
-"""Silhouette from which a split is believed. Equal shares of one domain gave 0.14 at most and two
-domains 0.49; but one domain in shares as unequal as Dirichlet 0.3 reached 0.31, and is split."""
 
 Array = np.ndarray
 
 
-def cluster(activations: Array, k: int | None, seed: int) -> Array:
+def cluster(activations: Array, k: int, seed: int) -> Array:
     """Cluster index of each client, by K-means on flattened activations.
 
     Parameters
     ----------
     activations: shape (clients, ...), finite.
-    k: number of clusters; None chooses 2 to 8 by silhouette, or 1 where no split is convincing.
+    k: number of clusters.
     seed: of K-means' starting points.
 
     Returns
@@ -38,18 +32,11 @@ def cluster(activations: Array, k: int | None, seed: int) -> Array:
     ValueError: k exceeds the number of clients.
     """
     features = activations.reshape(len(activations), -1)
-    if k is not None:
-        if k > len(features):
-            raise ValueError(f"{k} clusters of {len(features)} clients")
-        return _ordered(_k_means(features, k, seed))
-    best, best_score = np.zeros(len(features), dtype=int), CONVINCING
-    distinct = len(np.unique(features, axis=0))
-    for candidate in range(2, min(MAX_CLUSTERS, distinct, len(features) - 1) + 1):
-        labels = _k_means(features, candidate, seed)
-        score = silhouette_score(features, labels)
-        if score > best_score:
-            best, best_score = labels, score
-    return _ordered(best)
+    if k > len(features):
+        raise ValueError(f"{k} clusters of {len(features)} clients")
+    means = KMeans(n_clusters=k, n_init=10, random_state=seed % 2**32)
+    seen: dict[int, int] = {}
+    return np.array([seen.setdefault(int(c), len(seen)) for c in means.fit_predict(features)])
 
 
 def keep_labels(new: Mapping[int, int], old: Mapping[int, int]) -> dict[int, int]:
@@ -81,15 +68,3 @@ def grouped(assignment: Mapping[int, int]) -> dict[int, list[int]]:
     for client in sorted(assignment):
         groups.setdefault(assignment[client], []).append(client)
     return dict(sorted(groups.items()))
-
-
-def _k_means(features: Array, k: int, seed: int) -> Array:
-    labels: Array = KMeans(n_clusters=k, n_init=10, random_state=seed % 2**32).fit_predict(
-        features
-    )
-    return labels
-
-
-def _ordered(labels: Sequence[int] | Array) -> Array:
-    seen: dict[int, int] = {}
-    return np.array([seen.setdefault(int(label), len(seen)) for label in labels])

@@ -1,0 +1,90 @@
+"""Asking clients for a probe, see `huscf_flwr.clustering.probe`, and what is made of it."""
+
+import io
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+from flwr.common import EvaluateIns, EvaluateRes, ndarrays_to_parameters
+from flwr.server.client_proxy import ClientProxy
+from torch import Tensor
+
+from huscf_flwr.clustering.probe import IMAGES, go_on
+from huscf_flwr.config import RunConfig
+from huscf_flwr.nets import DISC, NetShapes, PartialGAN, State, select_blocks, to_arrays
+from huscf_flwr.report.records import ClientInfo
+from huscf_flwr.split.cuts import middle
+from huscf_flwr.tensors import check_tensors
+from strategies.roster import Present
+
+
+class Probing:
+    """Probes all clients by the same discriminator, up to its middle block."""
+
+    def __init__(self, config: RunConfig, shapes: NetShapes) -> None:
+        self._config = config
+        self._shapes = shapes
+        self._middle = middle(len(shapes.disc))
+
+    def instructions(
+        self, clients: Present, model: State, base_dir: str
+    ) -> list[tuple[ClientProxy, EvaluateIns]]:
+        """Ask these clients for the outputs of their first blocks, which they get from `model`."""
+        return [
+            (
+                proxy,
+                EvaluateIns(
+                    ndarrays_to_parameters(
+                        to_arrays(select_blocks(model, {DISC: range(self._held(info))}))
+                    ),
+                    {"client": info.number, "probe": self._held(info), "base-dir": base_dir},
+                ),
+            )
+            for proxy, info in clients.items()
+        ]
+
+    def activations(
+        self, clients: Iterable[ClientInfo], results: Mapping[int, EvaluateRes], model: State
+    ) -> tuple[dict[int, np.ndarray], dict[int, str]]:
+        """The middle block's outputs (images, C, H, W), by client; and why others have none.
+
+        Parameters
+        ----------
+        clients: those that were asked.
+        results: by client number.
+        model: as in `instructions`.
+        """
+        nets = PartialGAN(
+            self._config.net_spec, model, gen=(), disc=range(self._middle + 1)
+        ).eval()
+        found: dict[int, np.ndarray] = {}
+        reasons: dict[int, str] = {}
+        for info in clients:
+            if info.number not in results:
+                reasons[info.number] = f"client {info.number} returned no probe"
+                continue
+            try:
+                outputs = self._checked(info, results[info.number])
+            except ValueError as error:
+                reasons[info.number] = f"client {info.number} returned a bad probe: {error}"
+                continue
+            found[info.number] = go_on(nets, outputs, self._held(info)).numpy()
+        return found, reasons
+
+    def _held(self, info: ClientInfo) -> int:
+        """How many of the discriminator's first blocks a client runs."""
+        return self._middle + 1 if info.cut is None else info.cut.disc_head
+
+    def _checked(self, info: ClientInfo, result: EvaluateRes) -> Tensor:
+        raw = result.metrics.get("outputs")
+        if not isinstance(raw, bytes):
+            raise ValueError("it has no outputs")
+        try:
+            outputs = torch.from_numpy(np.load(io.BytesIO(raw), allow_pickle=False))
+        except (
+            Exception
+        ) as error:  # the readers of arrays raise whatever broken bytes lead them to
+            raise ValueError(f"no array: {type(error).__name__}: {error}") from error
+        due = (min(IMAGES, info.size), *self._shapes.disc[self._held(info) - 1])
+        check_tensors({"outputs": outputs}, {"outputs": due}, torch.float32)
+        return outputs
