@@ -5,9 +5,9 @@
 
 Each federation has one domain, or two to four, out of the built-in ones and the files that are
 named; 4 to 32 clients, of each domain two at least; and one of the partitions, `dirichlet` with an
-alpha from 0.1 to 1, every power of ten as likely. It is trained until the warm-up ends, for about
-25 iterations a round, and asked which clusters it found. Prints a line for each, and in the end how
-many were right, by partition.
+alpha from 0.1 to 1, drawn evenly on a logarithmic scale. It is trained until the warm-up ends, for
+about 25 iterations a round, and asked which clusters it found. Prints a line for each, and in the
+end how many were right, by partition.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import logging
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,10 +80,8 @@ def found(config: RunConfig) -> float:
     """Adjusted Rand index of the clusters that are found against the true domains."""
     with tempfile.TemporaryDirectory() as folder:
         engine = Engine(replace(config, output_dir=str(Path(folder) / "run")), ".")
-        try:
+        with suppress(_Found):
             engine.run()
-        except _Found:
-            pass
         clients = engine.strategy.roster.clients.values()
         assignment = engine.strategy.assignment
         return cluster_recovery(
