@@ -1,0 +1,160 @@
+"""Where KLD weights can matter: clusters with a client that does not belong, or not quite.
+
+    python -m simulations.weights
+    python -m simulations.weights --beta 0,1,100 --seeds 5 --out weights.csv
+
+Four clients with equal shares of the digits are one cluster; in place of the fourth there is one
+of another kind. They train with several values of `kld-beta`. Divergences are means over channels;
+their sum is the same as a beta so many times as large, at this width 32 times. Prints the utility
+of the cluster's generator for each, against a validation part, to choose by, and against the test
+part: means over the seeds, with their 95% intervals, and the weight of the fourth client.
+"""
+
+import argparse
+import csv
+import logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from huscf_flwr.config import RunConfig
+from huscf_flwr.data.batches import LabelledImages
+from huscf_flwr.data.format import ImageFormat
+from huscf_flwr.data.sources import Domain, find_sources, load_domain
+from huscf_flwr.evaluation.evaluator import Evaluator
+from huscf_flwr.nets.generator import Generator
+from simulations.engine import Engine
+from simulations.tables import half_interval
+from strategies.huscf import HuSCF
+
+FORMAT = ImageFormat(16, 1, 10)
+FEW = (3, 7)
+"""Labels of the client that has few."""
+_ROUNDS, _IMAGES = 10, 10_000
+
+Arrays = tuple[np.ndarray, np.ndarray]
+Make = Callable[[Arrays, Arrays, np.random.Generator], Arrays]
+"""The images of the fourth client, out of its share and all letters."""
+
+
+def _another_domain(own: Arrays, letters: Arrays, random: np.random.Generator) -> Arrays:
+    chosen = random.permutation(len(letters[1]))[: len(own[1])]
+    return letters[0][chosen], letters[1][chosen]
+
+
+def _noise(own: Arrays, letters: Arrays, random: np.random.Generator) -> Arrays:
+    return random.integers(0, 256, own[0].shape).astype(np.uint8), own[1]
+
+
+def _shuffled_labels(own: Arrays, letters: Arrays, random: np.random.Generator) -> Arrays:
+    return own[0], random.permutation(own[1])
+
+
+def _few_labels(own: Arrays, letters: Arrays, random: np.random.Generator) -> Arrays:
+    held = np.isin(own[1], FEW)
+    return own[0][held], own[1][held]
+
+
+FOURTH: dict[str, Make] = {
+    "like the others": lambda own, letters, random: own,
+    "another domain": _another_domain,
+    "noise": _noise,
+    "shuffled labels": _shuffled_labels,
+    "two labels": _few_labels,
+}
+
+
+class Unscored(HuSCF):
+    """Ends without scores of its own: generators are scored here."""
+
+    def finish(self) -> None:
+        """Nothing is written."""
+
+
+def _domain(name: str, *, validation: bool) -> Domain:
+    (source,) = find_sources(name, ".", data_root=".", download=False, validation=validation)
+    return load_domain(source, FORMAT)
+
+
+def _arrays(images: LabelledImages) -> Arrays:
+    return images.images[:, 0].numpy(), images.labels.numpy()
+
+
+def train(kind: str, beta: float, seed: int, folder: Path) -> tuple[Generator, float]:
+    """The generator of a cluster with such a fourth client, and that client's last weight."""
+    images, labels = _arrays(_domain("digits", validation=True).train)
+    letters = _arrays(_domain("letters", validation=False).train)
+    random = np.random.default_rng(seed)
+    shares = np.array_split(random.permutation(len(labels)), 4)
+    parts = [(images[share], labels[share]) for share in shares]
+    parts[3] = FOURTH[kind](parts[3], letters, random)
+    for number, (own, of_own) in enumerate(parts):
+        np.savez(folder / f"client-{number}.npz", images=own, labels=of_own)
+    config = RunConfig(
+        strategy=f"{__name__}:{Unscored.__name__}",
+        seed=seed,
+        domains=",".join(f"client-{number}.npz" for number in range(4)),
+        num_clients=4,
+        clusters="1",
+        kld_beta=beta,
+        num_server_rounds=_ROUNDS,
+        local_epochs=7,
+        evaluate_every=1000,
+        output_dir="run",
+    )
+    engine = Engine(config, str(folder))
+    engine.run()
+    with (folder / "run" / "clusters.csv").open() as file:
+        weight = float([row["weight"] for row in csv.DictReader(file)][-1])
+    return Generator(config.net_spec, engine.strategy.models[0]), weight
+
+
+def scores(generator: Generator, seed: int) -> tuple[float, float]:
+    """Utility against the validation and the test part of the digits."""
+    found = []
+    for validation in (True, False):
+        domain = _domain("digits", validation=validation)
+        utility = Evaluator(domain, FORMAT.num_classes, seed).full(generator, _IMAGES).utility
+        assert utility is not None
+        found.append(utility.metrics["accuracy"])
+    return found[0], found[1]
+
+
+def main() -> None:
+    """Train all of them and print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--beta", default="0,1,32,100,300", help="of kld-beta (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="how many (3)")
+    parser.add_argument("--out", metavar="FILE", help="a line for each run, as CSV")
+    options = parser.parse_args()
+    logging.disable(logging.INFO)
+    lines: list[list[str | float]] = []
+    print("| fourth client | beta | validation | test | its weight |\n|---|---|---|---|---|")
+    for kind in FOURTH:
+        for beta in map(float, options.beta.split(",")):
+            runs = []
+            for seed in range(options.seeds):
+                with tempfile.TemporaryDirectory() as folder:
+                    generator, weight = train(kind, beta, seed, Path(folder))
+                runs.append((*scores(generator, seed), weight))
+                lines.append([kind, beta, seed, *runs[-1]])
+            cells = [_cell(values) for values in zip(*runs, strict=True)]
+            print(f"| {kind} | {beta:g} | {' | '.join(cells)} |", flush=True)
+    if options.out:
+        with Path(options.out).open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["fourth", "beta", "seed", "validation", "test", "weight"])
+            writer.writerows(lines)
+
+
+def _cell(values: tuple[float, ...]) -> str:
+    several = f" ± {half_interval(values):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{several}"
+
+
+if __name__ == "__main__":
+    main()
