@@ -3,7 +3,7 @@
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +36,7 @@ from huscf_flwr.report.writer import RunReport
 from huscf_flwr.runner.pace import Progress
 from huscf_flwr.split.cuts import Cut
 from strategies.answers import checked_update
+from strategies.failures import explain
 from strategies.roster import Roster
 from strategies.scoring import Scoring
 from strategies.updates import Combined, Update
@@ -271,7 +272,7 @@ class GANStrategy(Strategy):
                 reasons[number] = f"client {number} returned a bad result: {error}"
                 continue
             updates.append(Update(info, trained, activations.get(number, trained.activation)))
-        self._explain(server_round, reasons, failures)
+        explain(server_round, reasons, failures)
         if not updates:
             causes = "; ".join(sorted(set(reasons.values()))) or str(failures[:1])
             raise UserError(f"round {server_round}: no client finished it: {causes}")
@@ -358,7 +359,7 @@ class GANStrategy(Strategy):
         server_round += self.rounds_before
         by_number = {self.roster.number_of(proxy): result for proxy, result in results}
         scores, reasons = self._scoring.returned(by_number)
-        self._explain(server_round, reasons, failures)
+        explain(server_round, reasons, failures)
         found: dict[int, list[ClientScores]] = {}
         for score in scores:
             found.setdefault(self.assignment[score.client], []).append(score)
@@ -381,23 +382,6 @@ class GANStrategy(Strategy):
         record = self._record
         due = server_round + self.rounds_before
         return record if record is not None and record.round == due else None
-
-    def _explain(
-        self,
-        server_round: int,
-        reasons: Mapping[int, str],
-        failures: Sequence[tuple[ClientProxy, FitRes | EvaluateRes] | BaseException],
-    ) -> None:
-        """Log why clients are missing; what Flower reports, once for all alike."""
-        for reason in sorted(set(reasons.values())):
-            log.warning("round %d: %s", server_round, reason)
-        texts: dict[str, int] = {}
-        for failure in failures:
-            text = str(failure if isinstance(failure, BaseException) else failure[1].status)
-            text = text.strip().splitlines()[-1] if text.strip() else repr(failure)
-            texts[text] = texts.get(text, 0) + 1
-        for text, count in texts.items():
-            log.warning("round %d: Flower reports for %d client(s): %s", server_round, count, text)
 
     def _global_parameters(self) -> Parameters:
         first = self.models[min(self.models)]

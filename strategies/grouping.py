@@ -14,6 +14,7 @@ from huscf_flwr.errors import UserError
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
 from strategies.base import GANStrategy
+from strategies.failures import explain
 from strategies.probing import Probing
 from strategies.updates import Update
 
@@ -120,7 +121,7 @@ class GroupingStrategy(GANStrategy):
         by_number = {self.roster.number_of(proxy): result for proxy, result in results}
         model = self.models[min(self.models)]
         activations, reasons = self._probing.activations(self._probed, by_number, model)
-        self._explain(server_round + self.rounds_before, reasons, failures)
+        explain(server_round + self.rounds_before, reasons, failures)
         if activations:
             labels = find_clusters(list(activations.values()))
             fresh = dict(zip(activations, map(int, labels), strict=True))

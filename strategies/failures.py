@@ -1,0 +1,26 @@
+"""Why clients are missing in a round, in the log."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from flwr.common import EvaluateRes, FitRes
+from flwr.server.client_proxy import ClientProxy
+
+log = logging.getLogger("huscf_flwr.strategy")
+
+
+def explain(
+    server_round: int,
+    reasons: Mapping[int, str],
+    failures: Sequence[tuple[ClientProxy, FitRes | EvaluateRes] | BaseException],
+) -> None:
+    """Log why clients are missing; what Flower reports, once for all alike."""
+    for reason in sorted(set(reasons.values())):
+        log.warning("round %d: %s", server_round, reason)
+    texts: dict[str, int] = {}
+    for failure in failures:
+        text = str(failure if isinstance(failure, BaseException) else failure[1].status)
+        text = text.strip().splitlines()[-1] if text.strip() else repr(failure)
+        texts[text] = texts.get(text, 0) + 1
+    for text, count in texts.items():
+        log.warning("round %d: Flower reports for %d client(s): %s", server_round, count, text)
