@@ -108,7 +108,11 @@ class RunConfig:
         choices=("cluster", "shared"),
     )
     kld_beta: float = _key(1.0, "how fast weights fall with divergence", at_least=0)
-    warmup_rounds: int = _key(2, "first rounds, with one cluster and weights by size", at_least=0)
+    warmup_rounds: int = _key(
+        2,
+        "first rounds, with weights by size and, where clusters are to be found, one",
+        at_least=0,
+    )
 
     cohort: str = _key(
         "4",

@@ -58,7 +58,7 @@ def draw(number: int, domains: Sequence[str], *, several: bool) -> RunConfig:
     Partitions take turns, so that each is as frequent.
     """
     random = np.random.default_rng((number, several))
-    count = int(random.integers(2, 5)) if several else 1
+    count = int(random.integers(2, min(4, len(domains)) + 1)) if several else 1
     chosen = random.choice(len(domains), size=count, replace=False)
     config = RunConfig(
         name=f"federation-{number}",
@@ -84,6 +84,7 @@ def found(config: RunConfig) -> float:
             engine.run()
         clients = engine.strategy.roster.clients.values()
         assignment = engine.strategy.assignment
+        assert isinstance(engine.strategy, WarmUp) and engine.strategy.probed == len(clients)
         return cluster_recovery(
             [info.domain for info in clients], [assignment[info.number] for info in clients]
         )

@@ -145,6 +145,8 @@ def _pooled(config: RunConfig, base_dir: str) -> RunConfig:
 
     And as many iterations, to the nearest round.
     """
+    if config.partition != "iid":  # another one would take labels from the one client, too
+        raise UserError(f'{POOLED}: it takes partition="iid", not "{config.partition}"')
     clients, domains = config.num_clients or DEFAULT_CLIENTS, len(config.domains.split(","))
     sharing = clients // domains
     one = replace(
@@ -254,8 +256,7 @@ def rows_of(runs: Iterable[Run]) -> list[Row]:
     rows: list[Row] = []
     for (scenario, method), of_method in groups.items():
         summaries = [json.loads((run.folder / "summary.json").read_text()) for run in of_method]
-        as_theirs = all(run.config.scoring == AUTHORS.name for run in of_method)
-        theirs = published.get(scenario, {}) if as_theirs else {}
+        theirs = published.get(scenario, {}) if all(map(_as_theirs, of_method)) else {}
         for domain in dict.fromkeys(domain for s in summaries for domain in s["domains"]):
             found = [_scores(s, domain) for s in summaries if domain in s["domains"]]
             shares = {name: value / 100 for name, value in theirs.get(domain, {}).items()}
@@ -263,8 +264,15 @@ def rows_of(runs: Iterable[Run]) -> list[Row]:
     return rows
 
 
+def _as_theirs(run: Run) -> bool:
+    """Whether this is what the authors published scores of: their method and their recipe."""
+    config = run.config
+    recipe = (config.scoring, config.score_on, config.utility_images)
+    return config.strategy == "huscf" and recipe == (AUTHORS.name, "test", 30_000)
+
+
 def _scores(summary: Mapping[str, Any], domain: str) -> dict[str, float]:
-    """What a client of the domain gets on average, whichever cluster it is in."""
+    """Of its cluster's generator, the mean over the domain's clients."""
     main = summary["domains"][domain]
     clusters = [main, *main.get("other_clusters", {}).values()]
     clients = [cluster["clients"] for cluster in clusters]

@@ -18,7 +18,7 @@ class Row:
     ----------
     values: by name, the score of each seed that has it; utility as a share of one.
     published: the authors' figures, as shares of one; empty where there are none, or where
-        generators were not scored as theirs.
+        this is not their method, or not scored as theirs.
     """
 
     scenario: str

@@ -225,8 +225,7 @@ class GANStrategy(Strategy):
         self._instructed = [info.number for info in infos]
         instructions = []
         for proxy, info in present.items():
-            first = self.models[min(self.models)]
-            model = self.models.get(self.cluster_of(info), first)
+            model = self.model_of(self.cluster_of(info))
             own = select_blocks(model, self.client_blocks(info))
             config: Config = {
                 "round": server_round,
@@ -372,6 +371,10 @@ class GANStrategy(Strategy):
         }
 
     # Helpers
+
+    def model_of(self, cluster: int) -> State:
+        """The whole net of a cluster; of one that is unknown, the first."""
+        return self.models.get(cluster, self.models[min(self.models)])
 
     def cluster_of(self, info: ClientInfo) -> int:
         """The cluster with which a client trains in the next round."""

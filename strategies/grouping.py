@@ -1,16 +1,20 @@
 """Base of strategies whose clients are in clusters, as the run key `clusters` says."""
 
 import logging
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 from flwr.common import EvaluateIns, EvaluateRes, Parameters, Scalar
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
 
-from huscf_flwr.clustering.clusters import cluster, grouped, keep_labels
+from huscf_flwr.clustering.clusters import cluster, grouped, keep_labels, placed
 from huscf_flwr.clustering.neighbours import find_clusters
 from huscf_flwr.config import AUTO, CLIENTS, DOMAINS, RunConfig
 from huscf_flwr.errors import UserError
+from huscf_flwr.nets import State, initial_state
+from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
 from strategies.base import GANStrategy
@@ -19,14 +23,16 @@ from strategies.probing import Probing
 from strategies.updates import Update
 
 log = logging.getLogger("huscf_flwr.strategy")
+_ATTEMPTS = 3
 
 
 class GroupingStrategy(GANStrategy):
     """Says which cluster each client is in.
 
-    With `clusters="auto"` all clients are probed when the warm-up ends, and again when there are
-    new ones. A number of clusters is found as in the paper, after every round: by K-means of what
-    training shows.
+    With `clusters="auto"` all clients are probed when the warm-up ends, and later ones when they
+    come. A number of clusters is found as in the paper, after every round: by K-means of what
+    training shows. Where clusters have nets of their own, so that what they show differs anyway,
+    clients hardly change their cluster any more.
     """
 
     def __init__(
@@ -36,14 +42,20 @@ class GroupingStrategy(GANStrategy):
         super().__init__(config, report, base_dir, serve=serve)
         self._domains = [source.name for source in config.data_settings(base_dir).sources]
         self._probing = Probing(config, self.shapes)
-        self._probed: list[ClientInfo] = []
-        past_warmup = self.rounds_before > self._first_probe
-        self._placed = set(self.assignment) if past_warmup else set[int]()
+        if self.restored is not None:
+            self._probing.restore(self.restored.probe)
+        self._asked: list[ClientInfo] = []
+        self._attempts: Counter[int] = Counter()
 
     @property
-    def _first_probe(self) -> int:
-        """The round after which clients are probed."""
-        return max(1, self.config.warmup_rounds)
+    def given(self) -> bool:
+        """Whether clusters are known from the first round on."""
+        return self.config.clusters in (DOMAINS, CLIENTS)
+
+    @property
+    def probed(self) -> int:
+        """How many clients have been probed."""
+        return len(self._probing.found)
 
     def assign(self, server_round: int, updates: list[Update]) -> dict[int, int]:
         """Cluster of each client after a round.
@@ -88,23 +100,37 @@ class GroupingStrategy(GANStrategy):
             return self._domains.index(info.domain) if info.domain else len(self._domains)
         return super().initial_cluster(info)
 
+    def cluster_of(self, info: ClientInfo) -> int:
+        return self.initial_cluster(info) if self.given else super().cluster_of(info)
+
+    def model_of(self, cluster: int) -> State:
+        if self.given and cluster not in self.models:
+            return initial_state(self.config.net_spec, self.config.seed)
+        return super().model_of(cluster)
+
+    def checkpoint(self, server_round: int) -> Checkpoint:
+        return replace(super().checkpoint(server_round), probe=self._probing.state())
+
     def configure_evaluate(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, EvaluateIns]]:
-        """A probe, where one is due; else see `GANStrategy`."""
+        """Probes, where some are due, of those clients whose cluster is to be found.
+
+        They are in place of scores that might be due of clients with data of their own; else see
+        `GANStrategy`.
+        """
         done = server_round + self.rounds_before
-        self._probed = []
-        if (
-            self.config.clusters == AUTO
-            and self._first_probe <= done < self.config.num_server_rounds
-        ):
-            present = self.roster.connected(client_manager)
-            if not self._placed.issuperset(info.number for info in present.values()):
-                self._probed = list(present.values())
-                return self._probing.instructions(
-                    present, self.models[min(self.models)], self.base_dir
-                )
-        return super().configure_evaluate(server_round, parameters, client_manager)
+        due = max(1, self.config.warmup_rounds) <= done < self.config.num_server_rounds
+        new = {
+            proxy: info
+            for proxy, info in self.roster.connected(client_manager).items()
+            if info.number not in self._probing.found and self._attempts[info.number] < _ATTEMPTS
+        }
+        self._asked = list(new.values()) if due and self.config.clusters == AUTO else []
+        if not self._asked:
+            return super().configure_evaluate(server_round, parameters, client_manager)
+        self._attempts.update(info.number for info in self._asked)
+        return self._probing.instructions(new, self.models[min(self.models)], self.base_dir)
 
     def aggregate_evaluate(
         self,
@@ -112,23 +138,24 @@ class GroupingStrategy(GANStrategy):
         results: list[tuple[ClientProxy, EvaluateRes]],
         failures: list[tuple[ClientProxy, EvaluateRes] | BaseException],
     ) -> tuple[float | None, dict[str, Scalar]]:
-        """Find clusters by the probe, where there was one; else see `GANStrategy`.
+        """Find the clusters of clients that were probed, if some were; else see `GANStrategy`.
 
-        Who gave no good one stays where it was, and is asked again.
+        Others keep theirs. Who gave no good probe stays where it was, and is asked again, three
+        times in all.
         """
-        if not self._probed:
+        if not self._asked:
             return super().aggregate_evaluate(server_round, results, failures)
         by_number = {self.roster.number_of(proxy): result for proxy, result in results}
-        model = self.models[min(self.models)]
-        activations, reasons = self._probing.activations(self._probed, by_number, model)
+        before = {number: self.assignment[number] for number in self._probing.found}
+        reasons = self._probing.take(self._asked, by_number)
         explain(server_round + self.rounds_before, reasons, failures)
-        if activations:
-            labels = find_clusters(list(activations.values()))
-            fresh = dict(zip(activations, map(int, labels), strict=True))
-            self.assignment.update(keep_labels(fresh, self.assignment))
-            self._placed.update(activations)
-            sizes = [len(members) for members in grouped(fresh).values()]
-            log.info("found %d cluster(s), of %s clients", len(sizes), ", ".join(map(str, sizes)))
+        if known := self._probing.found:
+            labels = find_clusters(list(known.values()))
+            new = placed(dict(zip(known, map(int, labels), strict=True)), before)
+            self.assignment.update(new)
+            groups = grouped({number: self.assignment[number] for number in known})
+            sizes = ", ".join(str(len(members)) for members in groups.values())
+            log.info("found %d cluster(s), of %s clients", len(groups), sizes)
         return None, {}
 
 

@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from huscf_flwr.clustering.clusters import grouped
 from huscf_flwr.clustering.kld_weights import divergences, weights
 from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
-from huscf_flwr.nets import GEN, PartialGAN, State, select_blocks
+from huscf_flwr.nets import GEN, PartialGAN, State, initial_state, select_blocks
 from huscf_flwr.planning.measure import server_flops_per_s
 from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
@@ -56,7 +57,11 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         super().__init__(config, report, base_dir, serve=serve)
         self._paced = False
         self.planner = CutPlanner(config, self.shapes, base_dir, self._measure_server)
-        self.server = ServerBlocks(self._new_segments, shared=config.server_blocks == "shared")
+        self.server = ServerBlocks(
+            self._new_segments,
+            shared=config.server_blocks == "shared",
+            afresh=self.given,
+        )
         if self.restored is not None:
             if not self.restored.servers:
                 raise UserError(f'resume="{config.resume}": not a run of this strategy')
@@ -69,11 +74,11 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         )
 
     def _new_segments(self) -> Segments:
-        """All blocks that any cut leaves to the server, as the first model has them."""
+        """All blocks that any cut leaves to the server, as they are at the beginning of a run."""
         least = Cut(1, 1, 1, 1)
         nets = PartialGAN(
             self.config.net_spec,
-            self.models[min(self.models)],
+            initial_state(self.config.net_spec, self.config.seed),
             gen=least.gen(self.shapes).server,
             disc=least.disc(self.shapes).server,
             device=torch_device(self.config.device),
@@ -177,7 +182,7 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         return {"cut": str(info.cut)}
 
     def checkpoint(self, server_round: int) -> Checkpoint:
-        return Checkpoint(server_round, self.models, self.assignment, self.server.checkpoint())
+        return replace(super().checkpoint(server_round), servers=self.server.checkpoint())
 
     def close_round(self) -> tuple[dict[int, Tensor], dict[int, str]]:
         found = super().close_round()

@@ -17,25 +17,51 @@ from huscf_flwr.split.cuts import middle
 from huscf_flwr.tensors import check_tensors
 from strategies.roster import Present
 
+_ACTIVATIONS = "activations/"  # names in a checkpoint
+
 
 class Probing:
-    """Probes all clients by the same discriminator, up to its middle block."""
+    """Probes clients by one discriminator, up to its middle block, and keeps what it saw."""
 
     def __init__(self, config: RunConfig, shapes: NetShapes) -> None:
         self._config = config
         self._shapes = shapes
         self._middle = middle(len(shapes.disc))
+        self._disc: State = {}
+        self.found: dict[int, np.ndarray] = {}
+        """The middle block's outputs (images, C, H, W), by client."""
+
+    def state(self) -> State:
+        """What it takes to go on, see `Checkpoint.probe`; empty before the first probe."""
+        return self._disc | {
+            f"{_ACTIVATIONS}{number}": torch.from_numpy(values)
+            for number, values in self.found.items()
+        }
+
+    def restore(self, state: State) -> None:
+        """Take over what `state` gave."""
+        self._disc = {n: value for n, value in state.items() if not n.startswith(_ACTIVATIONS)}
+        self.found = {
+            int(name.removeprefix(_ACTIVATIONS)): value.numpy()
+            for name, value in state.items()
+            if name.startswith(_ACTIVATIONS)
+        }
 
     def instructions(
         self, clients: Present, model: State, base_dir: str
     ) -> list[tuple[ClientProxy, EvaluateIns]]:
-        """Ask these clients for the outputs of their first blocks, which they get from `model`."""
+        """Ask these clients for the outputs of their first blocks of the discriminator.
+
+        It is that of `model` where this is the first probe, and stays the same from then on.
+        """
+        if not self._disc:
+            self._disc = select_blocks(model, {DISC: range(self._middle + 1)})
         return [
             (
                 proxy,
                 EvaluateIns(
                     ndarrays_to_parameters(
-                        to_arrays(select_blocks(model, {DISC: range(self._held(info))}))
+                        to_arrays(select_blocks(self._disc, {DISC: range(self._held(info))}))
                     ),
                     {"client": info.number, "probe": self._held(info), "base-dir": base_dir},
                 ),
@@ -43,21 +69,16 @@ class Probing:
             for proxy, info in clients.items()
         ]
 
-    def activations(
-        self, clients: Iterable[ClientInfo], results: Mapping[int, EvaluateRes], model: State
-    ) -> tuple[dict[int, np.ndarray], dict[int, str]]:
-        """The middle block's outputs (images, C, H, W), by client; and why others have none.
+    def take(
+        self, clients: Iterable[ClientInfo], results: Mapping[int, EvaluateRes]
+    ) -> dict[int, str]:
+        """Add what was found of the clients that were asked; why there is nothing of others.
 
-        Parameters
-        ----------
-        clients: those that were asked.
-        results: by client number.
-        model: as in `instructions`.
+        `results` are by client number.
         """
         nets = PartialGAN(
-            self._config.net_spec, model, gen=(), disc=range(self._middle + 1)
+            self._config.net_spec, self._disc, gen=(), disc=range(self._middle + 1)
         ).eval()
-        found: dict[int, np.ndarray] = {}
         reasons: dict[int, str] = {}
         for info in clients:
             if info.number not in results:
@@ -68,8 +89,9 @@ class Probing:
             except ValueError as error:
                 reasons[info.number] = f"client {info.number} returned a bad probe: {error}"
                 continue
-            found[info.number] = go_on(nets, outputs, self._held(info)).numpy()
-        return found, reasons
+            self.found[info.number] = go_on(nets, outputs, self._held(info)).numpy()
+        self.found = dict(sorted(self.found.items()))
+        return reasons
 
     def _held(self, info: ClientInfo) -> int:
         """How many of the discriminator's first blocks a client runs."""

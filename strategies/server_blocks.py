@@ -17,9 +17,19 @@ class ServerBlocks:
     the optimisers' moments included: their mean, where members come from several clusters.
     """
 
-    def __init__(self, make: Callable[[], Segments], *, shared: bool) -> None:
-        """`make` gives segments as they are at the beginning of a run."""
+    def __init__(
+        self, make: Callable[[], Segments], *, shared: bool, afresh: bool = False
+    ) -> None:
+        """Begin with one set.
+
+        Parameters
+        ----------
+        make: gives segments as they are at the beginning of a run.
+        shared: whether all clusters have the same.
+        afresh: whether a cluster that is unknown begins like a run, or with a copy of the first.
+        """
         self._make = make
+        self._afresh = afresh
         self._shared = shared
         self._segments = {_SHARED: make()}
 
@@ -32,13 +42,14 @@ class ServerBlocks:
         return _SHARED if self._shared else cluster
 
     def of(self, cluster: int) -> Segments:
-        """Those of a cluster; of one that is unknown, a copy of the first."""
+        """Those of a cluster, which may be unknown."""
         key = self.key(cluster)
         if key not in self._segments:
-            first = self._segments[min(self._segments)]
             made = self._make()
-            made.load(first.state())
-            made.optimisers.load(first.optimisers.state())
+            if not self._afresh:
+                first = self._segments[min(self._segments)]
+                made.load(first.state())
+                made.optimisers.load(first.optimisers.state())
             self._segments[key] = made
         return self._segments[key]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from huscf_flwr.clustering.averages import aggregate_shared, weighted_average
-from huscf_flwr.clustering.clusters import cluster, grouped, keep_labels
+from huscf_flwr.clustering.clusters import cluster, grouped, keep_labels, placed
 from huscf_flwr.clustering.kld_weights import divergences, position_distributions, weights
 from huscf_flwr.clustering.neighbours import find_clusters, neighbour_counts
 
@@ -160,3 +160,11 @@ def test_clusters_keep_their_numbers() -> None:
 
 def test_groups_are_sorted() -> None:
     assert grouped({4: 1, 0: 0, 2: 1}) == {0: [0], 1: [2, 4]}
+
+
+def test_new_clients_join_and_others_stay() -> None:
+    """Even where the others would now be grouped otherwise."""
+    before = {0: 0, 1: 0, 2: 3, 3: 3, 4: 3}
+    found = {0: 0, 1: 1, 2: 1, 3: 1, 4: 2, 5: 1, 6: 9, 7: 8, 8: 0}
+    assert placed(found, before) == {5: 3, 8: 0, 7: 1, 6: 2}
+    assert placed({4: 0, 7: 1, 8: 0}, {}) == {4: 0, 8: 0, 7: 1}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import CUTS, SHAPES, SPEC, images, tiny, write_npz
+from conftest import CUTS, SHAPES, SPEC, bytes_of, images, tiny, write_npz
 from flwr.app import Context, RecordDict
 from flwr.common import Code, EvaluateRes, Status, parameters_to_ndarrays
 
@@ -19,8 +19,8 @@ from huscf_flwr.config import RunConfig
 from huscf_flwr.data.batches import to_unit
 from huscf_flwr.nets import PartialGAN, initial_state
 from huscf_flwr.report.records import ClientInfo
-from huscf_flwr.split.cuts import Cut
 from simulations.engine import Engine
+from strategies.grouping import GroupingStrategy
 from strategies.probing import Probing
 
 OK = Status(Code.OK, "")
@@ -45,13 +45,11 @@ def test_client_and_server_compute_what_one_net_does(held: int) -> None:
     torch.testing.assert_close(go_on(disc(range(3)), sent, held), expected)
 
 
-def answer(client: int, cut: Cut | None, data: Path) -> EvaluateRes:
+def answer(probing: Probing, info: ClientInfo, data: Path) -> EvaluateRes:
     """What a node with these images answers, by way of Flower's messages."""
     node = Context(0, 0, {"data": str(data)}, RecordDict(), CONFIG.as_dict())
-    info = ClientInfo(client, 79, "", cut=cut)
-    clients = {None: info}
-    ((_, asked),) = Probing(CONFIG, SHAPES).instructions(clients, STATE, ".")  # type: ignore
-    made = (SplitGANClient if cut else WholeGANClient)(node)
+    ((_, asked),) = probing.instructions({None: info}, STATE, ".")  # type: ignore
+    made = (SplitGANClient if info.cut else WholeGANClient)(node)
     _, count, metrics = made.evaluate(parameters_to_ndarrays(asked.parameters), asked.config)
     assert count == 79
     return EvaluateRes(OK, 0.0, count, metrics)
@@ -62,10 +60,10 @@ def test_activations_are_the_same_wherever_nets_are_cut(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "own.npz", images(100))
     found = []
     for cut in (CUTS[0], CUTS[-1], None):
-        results, infos = {7: answer(7, cut, path)}, [ClientInfo(7, 79, "", cut=cut)]
-        activations, reasons = Probing(CONFIG, SHAPES).activations(infos, results, STATE)
-        assert not reasons
-        found.append(activations[7])
+        probing = Probing(CONFIG, SHAPES)
+        info = ClientInfo(7, 79, "", cut=cut)
+        assert not probing.take([info], {7: answer(probing, info, path)})
+        found.append(probing.found[7])
     assert found[0].shape == (79, *SHAPES.disc[2])
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)
     np.testing.assert_allclose(found[0], found[2], atol=1e-6)
@@ -99,8 +97,10 @@ def test_bad_probes_are_named_and_left_out(outputs: Any, message: str) -> None:
         number: EvaluateRes(OK, 0.0, 5, {} if value is None else {"outputs": value})
         for number, value in enumerate((outputs, good))
     }
-    found, reasons = Probing(CONFIG, SHAPES).activations(infos, results, STATE)
-    assert list(found) == [1] and list(reasons) == [0]
+    probing = Probing(CONFIG, SHAPES)
+    probing.instructions({}, STATE, ".")
+    reasons = probing.take(infos, results)
+    assert list(probing.found) == [1] and list(reasons) == [0]
     assert reasons[0].startswith("client 0 returned a bad probe: ") and message in reasons[0]
 
 
@@ -139,3 +139,33 @@ def test_domains_are_found_when_the_warm_up_ends(strategy: str, tmp_path: Path) 
     one, other, *_ = clusters["2"]
     assert one != other and clusters["2"] == [one, other, one, "0"]
     assert clusters["3"] == clusters["4"] == [one, other] * 2
+
+    # A run that goes on from here knows the discriminator, and who has been probed by it.
+    saved = engine.strategy.checkpoint(4)
+    assert isinstance(engine.strategy, GroupingStrategy)
+    resumed = Probing(config, engine.strategy.shapes)
+    resumed.restore(saved.probe)
+    assert list(resumed.found) == [0, 1, 2, 3]
+    assert bytes_of(resumed.state()) == bytes_of(engine.strategy._probing.state())
+    again = tiny(**{**vars(config), "resume": str(made), "num_server_rounds": 5})
+    went_on = Engine(again, str(tmp_path)).strategy
+    assert bytes_of(went_on.checkpoint(4).probe) == bytes_of(saved.probe)
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_a_run_without_a_probe_goes_on_with_one(tmp_path: Path) -> None:
+    write_npz(tmp_path / "one.npz", images(30, seed=1))
+    write_npz(tmp_path / "two.npz", images(30, seed=2))
+    first = Engine(tiny(clusters="1", num_server_rounds=2, output_dir="first"), str(tmp_path))
+    first.run()
+    for clusters, expected in (
+        ("auto", [0, 0, 0]),
+        ("clients", [0, 1, 2]),
+        ("domains", [0, 1, 0]),
+    ):
+        config = tiny(clusters=clusters, resume="first", output_dir=clusters)
+        engine = Engine(config, str(tmp_path))
+        assert engine.strategy.checkpoint(2).probe == {}
+        engine.run()
+        infos = sorted(engine.strategy.roster.clients.values(), key=lambda info: info.number)
+        assert [engine.strategy.cluster_of(info) for info in infos] == expected

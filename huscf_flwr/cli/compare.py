@@ -25,13 +25,14 @@ as it is to be called, of the run keys that make it,
 which go before those of the scenario. one-client-per-domain = true makes it train where all images
 of a domain are in one place, for as many iterations as the domain's clients have together.
 
-A key=value sets that key in every scenario, in place of what its file says; `huscf train --help`
-lists the keys.
+A key=value sets that key in every scenario, in place of what its file says, but not in place of
+what a method says; `huscf train --help` lists the keys.
 
-The table has means over the seeds, of what a client of the domain gets whichever cluster it is in,
-with 95% intervals (Student's t); and the figures that the paper's authors published beside them
-where there are any and scoring="authors". It is printed, and written to comparison.csv and
-comparison.md after every run, in a new folder below runs/, beside a folder for each run.
+The table has means over the seeds, of what the generator of a client's cluster gets on average
+over the domain's clients, with 95% intervals (Student's t); and where there are any, and huscf is
+scored with scoring="authors", the figures that the paper's authors published. It is printed, and
+written to comparison.csv and comparison.md after every run, in a new folder below runs/, beside a
+folder for each run.
 
 --out names that folder: runs that it has already are not trained again, so that an interrupted
 comparison goes on. A run that was interrupted itself begins anew; what it left is kept as

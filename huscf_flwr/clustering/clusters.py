@@ -62,6 +62,29 @@ def keep_labels(new: Mapping[int, int], old: Mapping[int, int]) -> dict[int, int
     return {client: names[cluster_] for client, cluster_ in new.items()}
 
 
+def placed(found: Mapping[int, int], before: Mapping[int, int]) -> dict[int, int]:
+    """The clusters of new clients, where others keep theirs.
+
+    Parameters
+    ----------
+    found: groups of all clients, new ones and others.
+    before: clusters of the others.
+
+    Returns
+    -------
+    For each client that is not in `before`, the cluster of most of the others in its group, or a
+    number of its own where there are none.
+    """
+    new: dict[int, int] = {}
+    for members in grouped(found).values():
+        known = [before[client] for client in members if client in before]
+        taken = {*before.values(), *new.values()}
+        free = next(number for number in itertools.count() if number not in taken)
+        name = max(sorted(set(known)), key=known.count) if known else free
+        new |= {client: name for client in members if client not in before}
+    return new
+
+
 def grouped(assignment: Mapping[int, int]) -> dict[int, list[int]]:
     """Members of each cluster, both in ascending order."""
     groups: dict[int, list[int]] = {}

@@ -42,7 +42,7 @@ class Evaluator:
     """Scores generators against one domain.
 
     The domain's training images teach the classifier, its held-out ones are what generated images
-    are compared with. Generated images are rounded to 8 bits, as real ones are.
+    are compared with.
     """
 
     def __init__(

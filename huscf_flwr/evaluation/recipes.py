@@ -13,13 +13,13 @@ class Recipe:
     plain: whether the classifier has neither batch norm nor dropout.
     batch: images of a step of the classifier's training.
     steps: how many steps, or None for `epochs`.
-    epochs: passes over the images, where `steps` is None; every pass leaves out what is left over.
+    epochs: passes over the images, where `steps` is None; what a pass leaves over begins the next.
     falling: whether the learning rate falls to zero, or stays.
     as_trained: whether classes are generated as often as they occur among the training images, or
         drawn with equal odds.
     rounded: whether generated images are rounded to 8 bits, as real ones are.
-    score_images: images of the image score, in one group; None: all, in groups as large as the
-        held-out part.
+    score_images: images of the image score at the end, in one group, where real ones may be fewer;
+        None: all, in groups as large as the held-out part.
     along_first: whether the generator is the one that the domain's first client has, along its own
         blocks and the server's; or the cluster's, of which a client may hold a part only.
     """

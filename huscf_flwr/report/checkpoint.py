@@ -25,17 +25,21 @@ class Checkpoint:
     assignment: cluster of each client.
     servers: the server's blocks and their optimisers' state, by cluster, or one for all; empty
         where clients train whole nets.
+    probe: what clusters were found by, where they were: the discriminator's first blocks, and as
+        `activations/<client>` what they make of a client's images.
     """
 
     round: int
     models: dict[int, State]
     assignment: dict[int, int]
     servers: dict[int, State] = field(default_factory=dict)
+    probe: State = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write `round-XXX.safetensors` and remove all but the newest two."""
         tensors: State = {}
-        for kind, states in (("server", self.servers), ("model", self.models)):
+        kinds = (("server", self.servers), ("model", self.models), ("probe", {0: self.probe}))
+        for kind, states in kinds:
             for cluster, state in states.items():
                 tensors |= {f"{kind}-{cluster}:{name}": value for name, value in state.items()}
         # Clusters may share the server's blocks; a file holds every tensor apart.
@@ -81,13 +85,19 @@ def _newest(run_folder: Path) -> Checkpoint:
     try:
         with safetensors.safe_open(files[-1], framework="pt") as file:
             facts = json.loads(file.metadata()["facts"])
-            parts: dict[str, dict[int, State]] = {"server": {}, "model": {}}
+            parts: dict[str, dict[int, State]] = {"server": {}, "model": {}, "probe": {}}
             for name in file.keys():  # noqa: SIM118
                 part, _, rest = name.partition(":")
                 kind, _, cluster = part.partition("-")
                 parts[kind].setdefault(int(cluster), {})[rest] = file.get_tensor(name)
         assignment = {int(client): int(label) for client, label in facts["assignment"].items()}
-        return Checkpoint(int(facts["round"]), parts["model"], assignment, parts["server"])
+        return Checkpoint(
+            int(facts["round"]),
+            parts["model"],
+            assignment,
+            parts["server"],
+            parts["probe"].get(0, {}),
+        )
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{files[-1]}: cannot be read as a checkpoint: {error}") from None
 
