@@ -91,7 +91,7 @@ class RunConfig:
         "nodes' num-partitions, or 2 where they have none",
         at_least=0,
     )
-    num_server_rounds: int = _key(22, "rounds", at_least=1)
+    num_server_rounds: int = _key(30, "rounds", at_least=1)
     local_epochs: int = _key(5, "passes of the largest client over its data per round", at_least=1)
     batch_size: int = _key(64, "images per client and iteration", at_least=2)
     learning_rate: float = _key(2e-4, "of Adam, everywhere", above=0)

@@ -20,8 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from flwr.common import EvaluateRes, Scalar
-from flwr.server.client_proxy import ClientProxy
 
 from huscf_flwr.config import RunConfig
 from huscf_flwr.data.partition import DIRICHLET, PARTITIONS, label_counts
@@ -42,14 +40,10 @@ class _Found(Exception):
 class WarmUp(HuSCF):
     """Ends when the first clusters have been found."""
 
-    def aggregate_evaluate(
-        self,
-        server_round: int,
-        results: list[tuple[ClientProxy, EvaluateRes]],
-        failures: list[tuple[ClientProxy, EvaluateRes] | BaseException],
-    ) -> tuple[float | None, dict[str, Scalar]]:
-        super().aggregate_evaluate(server_round, results, failures)
-        raise _Found
+    def record_round(self, server_round: int) -> None:
+        if self.probed:
+            raise _Found
+        super().record_round(server_round)
 
 
 def draw(number: int, domains: Sequence[str], *, several: bool) -> RunConfig:

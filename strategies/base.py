@@ -36,7 +36,7 @@ from huscf_flwr.report.writer import RunReport
 from huscf_flwr.runner.pace import Progress
 from huscf_flwr.split.cuts import Cut
 from strategies.answers import checked_update
-from strategies.failures import explain
+from strategies.failures import EvaluateFailures, FitFailures, explain
 from strategies.roster import Roster
 from strategies.scoring import Scoring
 from strategies.updates import Combined, Update
@@ -243,7 +243,7 @@ class GANStrategy(Strategy):
         self,
         server_round: int,
         results: list[tuple[ClientProxy, FitRes]],
-        failures: list[tuple[ClientProxy, FitRes] | BaseException],
+        failures: FitFailures,
     ) -> tuple[Parameters | None, dict[str, Scalar]]:
         """Check the updates at the door, combine the good ones, and keep the clusters' nets.
 
@@ -345,7 +345,7 @@ class GANStrategy(Strategy):
         self,
         server_round: int,
         results: list[tuple[ClientProxy, EvaluateRes]],
-        failures: list[tuple[ClientProxy, EvaluateRes] | BaseException],
+        failures: EvaluateFailures,
     ) -> tuple[float | None, dict[str, Scalar]]:
         """Keep what clients found of their cluster's generator on their own held-out images.
 

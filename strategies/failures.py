@@ -1,18 +1,22 @@
 """Why clients are missing in a round, in the log."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from flwr.common import EvaluateRes, FitRes
 from flwr.server.client_proxy import ClientProxy
 
 log = logging.getLogger("huscf_flwr.strategy")
 
+FitFailures = list[tuple[ClientProxy, FitRes] | BaseException]
+EvaluateFailures = list[tuple[ClientProxy, EvaluateRes] | BaseException]
+"""What Flower hands a strategy of clients that did not answer, or not well."""
+
 
 def explain(
     server_round: int,
     reasons: Mapping[int, str],
-    failures: Sequence[tuple[ClientProxy, FitRes | EvaluateRes] | BaseException],
+    failures: FitFailures | EvaluateFailures,
 ) -> None:
     """Log why clients are missing; what Flower reports, once for all alike."""
     for reason in sorted(set(reasons.values())):

@@ -18,7 +18,7 @@ from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
 from strategies.base import GANStrategy
-from strategies.failures import explain
+from strategies.failures import EvaluateFailures, explain
 from strategies.probing import Probing
 from strategies.updates import Update
 
@@ -136,7 +136,7 @@ class GroupingStrategy(GANStrategy):
         self,
         server_round: int,
         results: list[tuple[ClientProxy, EvaluateRes]],
-        failures: list[tuple[ClientProxy, EvaluateRes] | BaseException],
+        failures: EvaluateFailures,
     ) -> tuple[float | None, dict[str, Scalar]]:
         """Find the clusters of clients that were probed, if some were; else see `GANStrategy`.
 

@@ -134,7 +134,7 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         states = {update.info.number: update.state for update in updates}
         halves = {u.info.number: self.server_half(u.info) for u in updates}
         served = {half: half.state() for half in halves.values()}
-        if self.config.server_blocks == "shared":
+        if self.server.shared:
             (server,) = served.values()
             new, models = aggregate_shared(server, states, groups, cluster_weights, global_weights)
             return {self.server.key(cluster): new for cluster in groups}, models

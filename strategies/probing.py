@@ -103,9 +103,7 @@ class Probing:
             raise ValueError("it has no outputs")
         try:
             outputs = torch.from_numpy(np.load(io.BytesIO(raw), allow_pickle=False))
-        except (
-            Exception
-        ) as error:  # the readers of arrays raise whatever broken bytes lead them to
+        except Exception as error:  # whatever broken bytes make the reader raise
             raise ValueError(f"no array: {type(error).__name__}: {error}") from error
         due = (min(IMAGES, info.size), *self._shapes.disc[self._held(info) - 1])
         check_tensors({"outputs": outputs}, {"outputs": due}, torch.float32)

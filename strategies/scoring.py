@@ -42,14 +42,23 @@ class Scoring:
         the generator is the one that the first of these clients has, see `generator_of`.
         """
         score = self._scorer.full if full else self._scorer.cheap
-        found: dict[tuple[str, int], Scores] = {}
-        for (domain, cluster), members in record.by_domain_and_cluster().items():
-            if domain:
-                model = record.models[cluster]
-                if self._along_first:
-                    model = generator_of(members[0].info, cluster)
-                found[domain, cluster] = score(Generator(self._net_spec, model), domain)
-        return found
+        return {
+            (domain, cluster): score(
+                Generator(self._net_spec, self._scored(record, domain, cluster, generator_of)),
+                domain,
+            )
+            for domain, cluster in record.by_domain_and_cluster()
+            if domain
+        }
+
+    def _scored(
+        self, record: RoundRecord, domain: str, cluster: int, generator_of: GeneratorOf
+    ) -> State:
+        """The generator that stands for a domain's clients in a cluster."""
+        if self._along_first:
+            first = record.by_domain_and_cluster()[domain, cluster][0]
+            return generator_of(first.info, cluster)
+        return _generator(record.models[cluster])
 
     def by_cut(
         self, record: RoundRecord, generator_of: GeneratorOf
@@ -58,8 +67,8 @@ class Scoring:
 
         Parameters
         ----------
-        record: with the scores of the clusters' generators, which are not computed again where a
-            client's is the same.
+        record: with the scores of `by_server`, which are not computed again where a client's
+            generator is the same.
         generator_of: the generator that a client of a cluster has: its own blocks, and those that
             the server holds for it.
 
@@ -75,11 +84,11 @@ class Scoring:
                     by_ends.setdefault(member.info.cut.gen_ends, []).append(member.info)
             for ends, infos in sorted(by_ends.items()):
                 own = generator_of(infos[0], cluster)
-                model = record.models[cluster]
-                same = all(torch.equal(value, model[name]) for name, value in own.items())
+                scored = self._scored(record, domain, cluster, generator_of)
+                same = all(torch.equal(value, scored[name]) for name, value in own.items())
                 scores = (
                     record.scores[domain, cluster]
-                    if same and not self._along_first
+                    if same
                     else self._scorer.full(Generator(self._net_spec, own), domain)
                 )
                 found.setdefault((domain, cluster), {})[ends] = CutScores(len(infos), scores)

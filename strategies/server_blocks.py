@@ -30,7 +30,7 @@ class ServerBlocks:
         """
         self._make = make
         self._afresh = afresh
-        self._shared = shared
+        self.shared = shared
         self._segments = {_SHARED: make()}
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ class ServerBlocks:
 
     def key(self, cluster: int) -> int:
         """By which a cluster's blocks go in states: its number, or one for all."""
-        return _SHARED if self._shared else cluster
+        return _SHARED if self.shared else cluster
 
     def of(self, cluster: int) -> Segments:
         """Those of a cluster, which may be unknown."""
@@ -94,7 +94,7 @@ class ServerBlocks:
 
         `clients` counts those of each key; they weigh what has to be made one.
         """
-        if self._shared and len(saved) > 1:
+        if self.shared and len(saved) > 1:
             saved = {_SHARED: _mean(saved, clients)}
         self._segments = {}
         for key, state in saved.items():

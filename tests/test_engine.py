@@ -398,3 +398,13 @@ def test_scores_of_what_clients_really_have(blocks: str, folder: Path) -> None:
         same = all(scores[name] == one[name] for name in ("image_score", "utility"))
         assert same or blocks == "shared"
     assert "The generators that clients really have" in (made / "report.html").read_text()
+
+
+def test_the_authors_score_what_the_first_client_has(folder: Path) -> None:
+    cuts = "1-1-1-1,1-1-1-1,2-2-1-1,2-2-1-1"
+    settings = {"cuts": cuts, "num_clients": 4, "clusters": "domains", "server_blocks": "shared"}
+    made = Engine(tiny(scoring="authors", **settings), str(folder)).run()
+    one = json.loads((made / "summary.json").read_text())["domains"]["one"]
+    first, other = one["by_cut"]["1-1"], one["by_cut"]["2-2"]
+    assert one["image_score"] == first["image_score"] != other["image_score"]
+    assert one["utility"] == first["utility"]
