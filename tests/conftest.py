@@ -202,7 +202,8 @@ def train_in_process(
     parts = {
         k: ClientTraining(half, stream(k).__getitem__, iterations) for k, half in enumerate(halves)
     }
-    with ThreadPoolExecutor(2) as workers:
+    # As many threads as ever, or sums would be rounded differently: as the engine has it.
+    with ThreadPoolExecutor(2, initializer=cpu.use_threads, initargs=(1,)) as workers:
         assert not runner.train(parts, workers)
     return [part.results for part in parts.values()], runner.close_round()
 
@@ -212,6 +213,7 @@ def in_threads(actions: Iterable[Callable[[], object]]) -> None:
     errors: list[BaseException] = []
 
     def run(action: Callable[[], object]) -> None:
+        cpu.use_threads(1)
         try:
             action()
         except BaseException as error:
