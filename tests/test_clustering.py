@@ -84,6 +84,12 @@ def test_clusters_are_found_however_many(domains: int) -> None:
     assert find_clusters(clients).tolist() == [*range(domains)] * 3
 
 
+def test_a_hundred_clients_with_few_images_each() -> None:
+    random = np.random.default_rng(0)
+    clients = [random.standard_normal((32, 64)) + 40.0 * (k % 5) for k in range(100)]
+    assert find_clusters(clients).tolist() == [0, 1, 2, 3, 4] * 20
+
+
 def test_unequal_shares_of_one_domain_are_one_cluster() -> None:
     """Four classes far apart, of which each client has two or three."""
     shares = [[0.0, 50.0], [50.0, 100.0], [100.0, 150.0, 0.0], [150.0, 50.0]]
