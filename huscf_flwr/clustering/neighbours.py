@@ -21,8 +21,8 @@ chance would give. See docs/fidelity.md for what it rests on."""
 NEIGHBOURS = 3
 """The nearest images that are looked at, for each image."""
 MOST_IMAGES = 32_768
-"""Of all clients together; of more, everybody's first ones are looked at. Of a thousand clients that
-is 32 each, and takes 20 s; of fewer images, some are nobody's neighbours by chance."""
+"""Of all clients together; of more, everybody's first ones are looked at. Of a thousand clients
+that is 32 each, and takes 20 s; of fewer images, some are nobody's neighbours by chance."""
 
 _NONE = 1e-12
 
