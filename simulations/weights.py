@@ -1,7 +1,7 @@
 """Where KLD weights can matter: clusters with a client that does not belong, or not quite.
 
     python -m simulations.weights
-    python -m simulations.weights --beta 0,1,100 --seeds 5 --out weights.csv
+    python -m simulations.weights --beta 0,100 --seeds 5 --out weights.csv
 
 Four clients with equal shares of the digits are one cluster; in place of the fourth there is one
 of another kind. They train with several values of `kld-beta`. Divergences are means over channels;
@@ -14,7 +14,7 @@ import argparse
 import csv
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,39 +30,59 @@ from simulations.tables import half_interval
 from strategies.huscf import HuSCF
 
 FORMAT = ImageFormat(16, 1, 10)
-FEW = (3, 7)
-"""Labels of the client that has few."""
+TWO = (3, 7)
+"""Labels of the client that has two."""
 _ROUNDS, _IMAGES = 10, 10_000
 
 Arrays = tuple[np.ndarray, np.ndarray]
-Make = Callable[[Arrays, Arrays, np.random.Generator], Arrays]
-"""The images of the fourth client, out of its share and all letters."""
+Make = Callable[[list[Arrays], Arrays, np.random.Generator], list[Arrays]]
+"""What the four clients have, out of equal shares of the digits and all letters."""
 
 
-def _another_domain(own: Arrays, letters: Arrays, random: np.random.Generator) -> Arrays:
-    chosen = random.permutation(len(letters[1]))[: len(own[1])]
-    return letters[0][chosen], letters[1][chosen]
+def _another_domain(
+    shares: list[Arrays], letters: Arrays, random: np.random.Generator
+) -> list[Arrays]:
+    chosen = random.permutation(len(letters[1]))[: len(shares[3][1])]
+    return [*shares[:3], (letters[0][chosen], letters[1][chosen])]
 
 
-def _noise(own: Arrays, letters: Arrays, random: np.random.Generator) -> Arrays:
-    return random.integers(0, 256, own[0].shape).astype(np.uint8), own[1]
+def _noise(shares: list[Arrays], letters: Arrays, random: np.random.Generator) -> list[Arrays]:
+    images, labels = shares[3]
+    return [*shares[:3], (random.integers(0, 256, images.shape).astype(np.uint8), labels)]
 
 
-def _shuffled_labels(own: Arrays, letters: Arrays, random: np.random.Generator) -> Arrays:
-    return own[0], random.permutation(own[1])
+def _shuffled_labels(
+    shares: list[Arrays], letters: Arrays, random: np.random.Generator
+) -> list[Arrays]:
+    images, labels = shares[3]
+    return [*shares[:3], (images, random.permutation(labels))]
 
 
-def _few_labels(own: Arrays, letters: Arrays, random: np.random.Generator) -> Arrays:
-    held = np.isin(own[1], FEW)
-    return own[0][held], own[1][held]
+def _two_labels(
+    shares: list[Arrays], letters: Arrays, random: np.random.Generator
+) -> list[Arrays]:
+    return [*shares[:3], _of_labels(shares[3], TWO)]
+
+
+def _two_labels_of_its_own(
+    shares: list[Arrays], letters: Arrays, random: np.random.Generator
+) -> list[Arrays]:
+    others = [label for label in range(FORMAT.num_classes) if label not in TWO]
+    return [*(_of_labels(share, others) for share in shares[:3]), _of_labels(shares[3], TWO)]
+
+
+def _of_labels(share: Arrays, labels: Sequence[int]) -> Arrays:
+    held = np.isin(share[1], labels)
+    return share[0][held], share[1][held]
 
 
 FOURTH: dict[str, Make] = {
-    "like the others": lambda own, letters, random: own,
+    "like the others": lambda shares, letters, random: shares,
     "another domain": _another_domain,
     "noise": _noise,
     "shuffled labels": _shuffled_labels,
-    "two labels": _few_labels,
+    "two labels": _two_labels,
+    "two labels of its own": _two_labels_of_its_own,
 }
 
 
@@ -88,8 +108,7 @@ def train(kind: str, beta: float, seed: int, folder: Path) -> tuple[Generator, f
     letters = _arrays(_domain("letters", validation=False).train)
     random = np.random.default_rng(seed)
     shares = np.array_split(random.permutation(len(labels)), 4)
-    parts = [(images[share], labels[share]) for share in shares]
-    parts[3] = FOURTH[kind](parts[3], letters, random)
+    parts = FOURTH[kind]([(images[share], labels[share]) for share in shares], letters, random)
     for number, (own, of_own) in enumerate(parts):
         np.savez(folder / f"client-{number}.npz", images=own, labels=of_own)
     config = RunConfig(
@@ -127,14 +146,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--beta", default="0,1,32,100,300", help="of kld-beta (%(default)s)")
+    parser.add_argument("--beta", default="0,1,32", help="of kld-beta (%(default)s)")
+    parser.add_argument("--fourth", default=",".join(FOURTH), help="kinds of it (%(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="how many (3)")
     parser.add_argument("--out", metavar="FILE", help="a line for each run, as CSV")
     options = parser.parse_args()
+    kinds = options.fourth.split(",")
+    if unknown := [kind for kind in kinds if kind not in FOURTH]:
+        parser.error(f"--fourth {', '.join(unknown)}: there are {', '.join(FOURTH)}")
     logging.disable(logging.INFO)
     lines: list[list[str | float]] = []
     print("| fourth client | beta | validation | test | its weight |\n|---|---|---|---|---|")
-    for kind in FOURTH:
+    for kind in kinds:
         for beta in map(float, options.beta.split(",")):
             runs = []
             for seed in range(options.seeds):

@@ -97,12 +97,12 @@ def test_unequal_shares_of_one_domain_are_one_cluster() -> None:
 
 
 def test_classes_that_find_neighbours_in_another_domain_only() -> None:
-    """Four domains of two clients; a fifth of one's images is near another domain's.
+    """Four domains of two clients; a third of one's images is near another domain's.
 
     By chance among all, these would be many.
     """
     clients = _images([[50.0 * domain] for _ in range(2) for domain in range(4)])
-    clients[0][:6] = clients[1][:6] + 0.01
+    clients[0][:10] = clients[1][:10] + 0.01
     assert find_clusters(clients).tolist() == [0, 1, 2, 3] * 2
 
 

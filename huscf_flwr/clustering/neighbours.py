@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-CONNECTED = 0.3
+CONNECTED = 0.5
 """Two groups are of one domain if their images are neighbours at least so often, where 1 is what
 chance would give. See docs/fidelity.md for what it rests on."""
 NEIGHBOURS = 3
