@@ -107,7 +107,12 @@ class RunConfig:
         "(cluster), or all clients share them, as in the paper (shared)",
         choices=("cluster", "shared"),
     )
-    kld_beta: float = _key(1.0, "how fast weights fall with divergence", at_least=0)
+    kld_beta: float = _key(
+        1.0,
+        "how fast weights fall with divergence; 32 where clients may not belong to their clusters "
+        "and none has labels that others lack",
+        at_least=0,
+    )
     warmup_rounds: int = _key(
         2,
         "first rounds, with weights by size and, where clusters are to be found, one",
