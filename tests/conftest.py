@@ -276,3 +276,11 @@ def wait_until_active(runner: Runner, clients: int) -> None:
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Classifiers that are trained for a moment only."""
     monkeypatch.setattr(classifier_module, "_steps", lambda *_: 20)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with one.npz and two.npz in it, of 30 images each."""
+    write_npz(tmp_path / "one.npz", images(30, seed=1))
+    write_npz(tmp_path / "two.npz", images(30, seed=2))
+    return tmp_path

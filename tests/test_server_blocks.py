@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CUT, bytes_of, images, segments, tiny, write_npz
+from conftest import CUT, bytes_of, segments, tiny
 
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import State
@@ -63,13 +63,6 @@ def test_a_cluster_that_comes_back_has_its_blocks() -> None:
 def test_shared_blocks_are_one() -> None:
     blocks = ServerBlocks(segments, shared=True)
     assert blocks.of(0) is blocks.of(5) and len(blocks) == 1
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    write_npz(tmp_path / "one.npz", images(30, seed=1))
-    write_npz(tmp_path / "two.npz", images(30, seed=2))
-    return tmp_path
 
 
 @pytest.mark.usefixtures("few_steps")
