@@ -7,7 +7,8 @@ Four clients with equal shares of the digits are one cluster; in place of the fo
 of another kind. They train with several values of `kld-beta`. Divergences are means over channels;
 their sum is the same as a beta so many times as large, at this width 32 times. Prints the utility
 of the cluster's generator for each, against a validation part, to choose by, and against the test
-part: means over the seeds, with their 95% intervals, and the weight of the fourth client.
+part, and what either gains on the first beta with the same seed; and the weight of the fourth
+client: means over the seeds, with their 95% intervals.
 """
 
 import argparse
@@ -156,8 +157,10 @@ def main() -> None:
         parser.error(f"--fourth {', '.join(unknown)}: there are {', '.join(FOURTH)}")
     logging.disable(logging.INFO)
     lines: list[list[str | float]] = []
-    print("| fourth client | beta | validation | test | its weight |\n|---|---|---|---|---|")
+    print("| fourth client | beta | validation | test | gain | gain, test | its weight |")
+    print("|---|---|---|---|---|---|---|")
     for kind in kinds:
+        first: np.ndarray | None = None
         for beta in map(float, options.beta.split(",")):
             runs = []
             for seed in range(options.seeds):
@@ -165,8 +168,11 @@ def main() -> None:
                     generator, weight = train(kind, beta, seed, Path(folder))
                 runs.append((*scores(generator, seed), weight))
                 lines.append([kind, beta, seed, *runs[-1]])
-            cells = [_cell(values) for values in zip(*runs, strict=True)]
-            print(f"| {kind} | {beta:g} | {' | '.join(cells)} |", flush=True)
+            of_beta = np.array(runs)  # (seeds, 3)
+            first = of_beta if first is None else first
+            validation, test, weights = of_beta.T
+            cells = [validation, test, *(of_beta - first)[:, :2].T, weights]
+            print(f"| {kind} | {beta:g} | {' | '.join(map(_cell, cells))} |", flush=True)
     if options.out:
         with Path(options.out).open("w", newline="") as file:
             writer = csv.writer(file)
@@ -174,8 +180,8 @@ def main() -> None:
             writer.writerows(lines)
 
 
-def _cell(values: tuple[float, ...]) -> str:
-    several = f" ± {half_interval(values):.3f}" if len(values) > 1 else ""
+def _cell(values: np.ndarray) -> str:
+    several = f" ± {half_interval(values.tolist()):.3f}" if len(values) > 1 else ""
     return f"{np.mean(values):.3f}{several}"
 
 
