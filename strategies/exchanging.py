@@ -1,7 +1,6 @@
 """Base of strategies whose clients exchange tensors with the server in every iteration."""
 
 import logging
-import secrets
 from abc import abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -19,6 +18,7 @@ from huscf_flwr.runner.in_process import InProcessRunner
 from huscf_flwr.runner.pace import Progress
 from huscf_flwr.runner.runner import Runner, RunnerSettings
 from huscf_flwr.runner.session import SessionPlan
+from huscf_flwr.runner.tokens import new_token
 from huscf_flwr.wire.grpc import FrameServer
 from strategies.base import GANStrategy
 
@@ -67,26 +67,41 @@ class ExchangingStrategy(GANStrategy):
     def told(self, info: ClientInfo) -> Mapping[str, Scalar]:
         """What the client has to know for the next round, besides where the runner is."""
 
+    @abstractmethod
+    def largest_frame(self) -> int:
+        """Bytes of the tensors of the largest frame that any client may exchange in this run."""
+
     # GANStrategy
 
     def initialize_parameters(self, client_manager: ClientManager) -> Parameters:
         """Listen, then as `GANStrategy`; raises `UserError` if the port is in use, too."""
         if isinstance(self.runner, Runner):
             bind = self.config.runner_bind
-            self._frames = FrameServer(self.runner, bind)
+            self._frames = FrameServer(self.runner, bind, self.largest_frame())
             host = bind.rpartition(":")[0]
             self.address = self.config.runner_address or f"{host}:{self._frames.port}"
-            log.info("the runner listens on %s:%d", host, self._frames.port)
+            log.info("the runner listens on %s:%d, by TLS", host, self._frames.port)
         return super().initialize_parameters(client_manager)
 
     def question(self) -> Config:
-        token = self.runner.echo_token if isinstance(self.runner, Runner) else ""
-        return {**super().question(), "runner-address": self.address, "token": token}
+        token = ""
+        if isinstance(self.runner, Runner):
+            token = self.runner.echo_token(self.config.start_timeout)
+        return {**super().question(), **self._where(token)}
+
+    def _where(self, token: str) -> Config:
+        """Where the runner is, what it shows, and what it has to be shown."""
+        certificate = self._frames.certificate if self._frames is not None else ""
+        return {
+            "runner-address": self.address,
+            "runner-certificate": certificate,
+            "token": token,
+        }
 
     def open_round(
         self, server_round: int, clients: list[ClientInfo], iterations: int
     ) -> dict[int, Config]:
-        tokens = {info.number: secrets.token_urlsafe(24) for info in clients}
+        tokens = {info.number: new_token() for info in clients}
         self.runner.open_round(
             server_round,
             [
@@ -101,11 +116,7 @@ class ExchangingStrategy(GANStrategy):
             ],
         )
         return {
-            info.number: {
-                **self.told(info),
-                "token": tokens[info.number],
-                "runner-address": self.address,
-            }
+            info.number: {**self.told(info), **self._where(tokens[info.number])}
             for info in clients
         }
 

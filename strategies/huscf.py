@@ -22,7 +22,7 @@ from huscf_flwr.planning.measure import server_flops_per_s
 from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
-from huscf_flwr.split.cuts import Cut, client_blocks
+from huscf_flwr.split.cuts import Cut, client_blocks, end_limits
 from huscf_flwr.split.exchanges import Exchange, exchanged_bytes
 from huscf_flwr.split.segments import Segments
 from huscf_flwr.system.cpu import cores, torch_device, use_threads
@@ -156,6 +156,11 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
                 f"the limit of {MAX_FRAME_BYTES / 2**20:.0f} MiB"
             )
         return cuts
+
+    def largest_frame(self) -> int:
+        limits = end_limits(self.shapes)
+        cuts = [Cut(*(min(n, limit) for limit in limits)) for n in range(1, max(limits) + 1)]
+        return min(max(max(self._frame_bytes(cut)) for cut in cuts), MAX_FRAME_BYTES)
 
     def _frame_bytes(self, cut: Cut) -> list[int]:
         half = self.server.of(min(self.models))

@@ -42,6 +42,7 @@ from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from huscf_flwr.split.segments import Segments
 from huscf_flwr.wire.channel import Channel
 from huscf_flwr.wire.frames import Frame, FrameKey
+from huscf_flwr.wire.grpc import FrameServer, GrpcChannel
 
 cpu.keep_freed_memory()
 
@@ -164,6 +165,12 @@ class LocalChannel:
 
     def close(self) -> None:
         self._desk.leave("closed its channel")
+
+
+def dial(server: FrameServer, token: str, **timeouts: float) -> GrpcChannel:
+    """A client's way to a frame server of this machine."""
+    timeouts = {"dial_timeout": 20.0, "round_timeout": 60.0, **timeouts}
+    return GrpcChannel(f"127.0.0.1:{server.port}", token, server.certificate, **timeouts)
 
 
 def trainer(cut: Cut, state: State) -> HeadsAndTails:

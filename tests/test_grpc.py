@@ -12,6 +12,7 @@ from conftest import (
     OTHER,
     SPEC,
     bytes_of,
+    dial,
     frame,
     in_threads,
     running,
@@ -25,6 +26,7 @@ from huscf_flwr.errors import UserError
 from huscf_flwr.nets import initial_state
 from huscf_flwr.split.exchanges import Exchange
 from huscf_flwr.wire import grpc as grpc_channel
+from huscf_flwr.wire.certificate import make_certificate
 from huscf_flwr.wire.channel import SessionError
 from huscf_flwr.wire.frames import Frame, FrameKey
 from huscf_flwr.wire.grpc import FrameServer, GrpcChannel
@@ -38,7 +40,7 @@ def test_a_lost_answer_is_fetched_over_a_new_connection() -> None:
         with running(server) as runner:
             port = FrameServer(runner, "127.0.0.1:0")
             runner.expect(1, [CUT], 3)
-            channel = GrpcChannel(f"127.0.0.1:{port.port}", "0", dial_timeout=10, round_timeout=60)
+            channel = dial(port, "0")
             if breaks:
                 _break_after_answers(channel, {4, 11})
             train(client, channel, 3, stream(0).__getitem__)
@@ -79,9 +81,9 @@ def _break_after_answers(channel: GrpcChannel, numbers: set[int]) -> None:
     channel._connect = connect  # type: ignore[method-assign]
 
 
-def _client_process(address: str, token: str, started) -> None:
+def _client_process(address: str, certificate: str, started) -> None:
     own = trainer(CUT, initial_state(SPEC, 0))
-    channel = GrpcChannel(address, token, dial_timeout=20, round_timeout=60)
+    channel = GrpcChannel(address, "0", certificate, dial_timeout=20, round_timeout=60)
     data = stream(0)
 
     def batches(index: int):
@@ -100,12 +102,12 @@ def test_a_killed_process_is_left_out_and_the_round_ends() -> None:
         port = FrameServer(runner, "127.0.0.1:0")
         address = f"127.0.0.1:{port.port}"
         runner.expect(1, [CUT, OTHER], 5)
-        victim = spawn.Process(target=_client_process, args=(address, "0", started))
+        victim = spawn.Process(target=_client_process, args=(address, port.certificate, started))
         victim.start()
         survivor = trainer(OTHER, initial_state(SPEC, 0))
 
         def survive() -> None:
-            channel = GrpcChannel(address, "1", dial_timeout=20, round_timeout=60)
+            channel = dial(port, "1")
             train(survivor, channel, 5, stream(1).__getitem__)
             channel.close()
 
@@ -140,12 +142,14 @@ def test_frames_of_any_size_below_the_limit_pass(mebibytes: float) -> None:
         def exchange_frame(self, sent: Frame) -> Frame:
             return sent
 
+        def refuse(self, reason: str) -> str: ...
+
         def leave(self, reason: str) -> None: ...
 
         def disconnected(self, connection: int) -> None: ...
 
     server = FrameServer(Echo(), "127.0.0.1:0")
-    channel = GrpcChannel(f"127.0.0.1:{server.port}", "t", dial_timeout=10, round_timeout=60)
+    channel = dial(server, "t")
     sent = Frame(FrameKey(1, 0, Exchange.GENERATE), {"fake": torch.rand(size // 4)})
     try:
         assert torch.equal(channel.exchange(sent).tensors["fake"], sent.tensors["fake"])
@@ -163,7 +167,13 @@ def test_a_port_in_use_is_named() -> None:
 
 
 def test_nobody_answers() -> None:
-    channel = GrpcChannel("127.0.0.1:9", "t", dial_timeout=0.5, round_timeout=60)
+    channel = GrpcChannel(
+        "127.0.0.1:9",
+        "t",
+        make_certificate().public.decode(),
+        dial_timeout=0.5,
+        round_timeout=60,
+    )
     with pytest.raises(SessionError, match=r"cannot reach the runner at 127\.0\.0\.1:9 within"):
         channel.exchange(frame(Exchange.GENERATE))
     channel.close()
@@ -173,7 +183,7 @@ def test_the_end_of_a_stream_is_not_taken_for_a_runner_out_of_reach() -> None:
     with running(segments(), cohort=None) as runner:
         server = FrameServer(runner, "127.0.0.1:0")
         runner.expect(1, [CUT, CUT], 1)
-        channel = GrpcChannel(f"127.0.0.1:{server.port}", "0", dial_timeout=10, round_timeout=0.5)
+        channel = dial(server, "0", round_timeout=0.5)
         with pytest.raises(SessionError, match=r"ended after round-timeout=0\.5 s"):
             channel.exchange(frame(Exchange.GENERATE))  # and waits for client 1
         channel.close()

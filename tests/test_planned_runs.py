@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import BATCH, LocalChannel, images, running, segments, tiny, write_npz
+from conftest import BATCH, LocalChannel, dial, images, running, segments, tiny, write_npz
 from flwr.app import Context, RecordDict
 
 from huscf_flwr.clients.split import SplitGANClient
@@ -20,7 +20,7 @@ from huscf_flwr.split.cuts import Cut
 from huscf_flwr.split.exchanges import Exchange
 from huscf_flwr.wire.channel import SessionError
 from huscf_flwr.wire.frames import Frame, FrameKey
-from huscf_flwr.wire.grpc import FrameServer, GrpcChannel
+from huscf_flwr.wire.grpc import FrameServer
 from simulations.engine import Engine
 from strategies.planner import CutPlanner
 
@@ -168,15 +168,9 @@ def test_a_device_is_measured_over_both_channels() -> None:
         server = FrameServer(runner, "127.0.0.1:0")
         try:
             runner.open_round(1, [])
-
-            def dial(token: str) -> GrpcChannel:
-                return GrpcChannel(
-                    f"127.0.0.1:{server.port}", token, dial_timeout=20, round_timeout=60
-                )
-
             for channel in (
-                LocalChannel(runner, runner.echo_token),
-                dial(runner.echo_token),
+                LocalChannel(runner, runner.echo_token(60)),
+                dial(server, runner.echo_token(60)),
             ):
                 frame = Frame(FrameKey(0, 0, Exchange.JUDGE), {"fake": torch.rand(3, 2)})
                 answer = channel.exchange(frame)
@@ -188,7 +182,7 @@ def test_a_device_is_measured_over_both_channels() -> None:
                 with pytest.raises(SessionError):
                     channel.exchange(Frame(frame.key, {"fake": torch.full((2,), torch.nan)}))
                 channel.close()
-            stranger = dial("guess")
+            stranger = dial(server, "guess")
             with pytest.raises(SessionError, match="unknown token"):
                 stranger.exchange(frame)
             stranger.close()

@@ -145,6 +145,7 @@ def test_an_invalid_frame_drops_its_sender_only(kind: str, exchange: Exchange) -
                     spoil(sent.tensors)
                     with pytest.raises(SessionError, match=message):
                         channel.exchange(sent)
+                    channel.close()
                     break
                 channel.exchange(sent)
 

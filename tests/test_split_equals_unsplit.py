@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import astuple
+from functools import partial
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from conftest import (
     SHAPES,
     SPEC,
     bytes_of,
+    dial,
     running,
     segments,
     stream,
@@ -25,7 +27,7 @@ from huscf_flwr.nets import PartialGAN, State, initial_state
 from huscf_flwr.nets.losses import loss_if_fake, loss_if_real
 from huscf_flwr.nets.unsplit import UnsplitTrainer
 from huscf_flwr.split.cuts import Cut, Span
-from huscf_flwr.wire.grpc import FrameServer, GrpcChannel
+from huscf_flwr.wire.grpc import FrameServer
 
 
 class Plain:
@@ -138,12 +140,7 @@ def test_grpc_gives_the_same_bytes() -> None:
             with running(server, cohort=None) as runner:
                 runner.expect(1, cuts, 4)
                 port = FrameServer(runner, "127.0.0.1:0")
-
-                def dial(token: str, port: FrameServer = port) -> GrpcChannel:
-                    address = f"127.0.0.1:{port.port}"
-                    return GrpcChannel(address, token, dial_timeout=10, round_timeout=60)
-
-                losses = train_all(runner, trainers, 4, dial)
+                losses = train_all(runner, trainers, 4, partial(dial, port))
                 port.close()
                 outcomes = runner.close_round()
         else:

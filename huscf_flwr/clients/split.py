@@ -27,7 +27,7 @@ class SplitGANClient(GANClient):
         -------
         As `GANClient.get_properties`; and the device, by the keys of `planning.devices`, where the
         node states it (`--node-config 'profile="phone"'`, or both speeds), or where it is to be
-        measured: then `config` has runner-address and token.
+        measured: then `config` has what `open_channel` needs.
         """
         found = super().get_properties(config)
         if "error" in found or self.config.cuts not in SEARCHES:
@@ -78,10 +78,11 @@ class SplitGANClient(GANClient):
             channel.close()
 
     def open_channel(self, config: Config) -> Channel:
-        """The way to the runner."""
+        """The way to the runner: `config` has runner-address, runner-certificate and token."""
         return GrpcChannel(
             str(config["runner-address"]),
             str(config["token"]),
+            str(config["runner-certificate"]),
             dial_timeout=self.config.straggler_timeout,
             round_timeout=self.config.round_timeout,
         )

@@ -44,7 +44,7 @@ class Measured(NamedTuple):
 def measure_client(channel: Channel, spec: NetSpec, batch_size: int, device: str) -> Measured:
     """Measure this device and its link, with as few and with as many blocks as a cut allows.
 
-    `channel` must be one with the runner's `echo_token`.
+    `channel` must be one with a token of `Runner.echo_token`.
 
     Raises
     ------

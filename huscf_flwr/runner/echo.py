@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from concurrent.futures import Future
 
+import torch
+
 from huscf_flwr.tensors import TensorError, check_values
 from huscf_flwr.wire.channel import SessionError
 from huscf_flwr.wire.frames import Frame
@@ -28,6 +30,8 @@ class EchoDesk:
         """
         try:
             for tensor in frame.tensors.values():
+                if tensor.dtype != torch.float32:
+                    raise TensorError(f'"echo" has dtype {tensor.dtype}')
                 check_values(tensor, "echo")
             return self._echo(frame).result(self._patience_s)
         except TensorError as error:
@@ -37,6 +41,10 @@ class EchoDesk:
 
     def disconnected(self, connection: int) -> None:
         """Nothing depends on it."""
+
+    def refuse(self, reason: str) -> str:
+        """Nothing depends on it."""
+        return reason
 
     def leave(self, reason: str) -> None:
         """Nothing depends on it."""

@@ -4,7 +4,6 @@ Every client in `fit` has a session. One thread owns the server's halves and com
 one at a time; the threads of the clients' connections only put frames in and wait for answers.
 """
 
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from huscf_flwr.runner.cohorts import Cohorts, Decision, Seat
 from huscf_flwr.runner.echo import EchoDesk
 from huscf_flwr.runner.pace import Pace, Progress, Stopwatch
 from huscf_flwr.runner.session import Session, SessionOutcome, SessionPlan, progress_of
+from huscf_flwr.runner.tokens import EchoTokens, holder_of
 from huscf_flwr.system.cpu import cores, use_threads
 from huscf_flwr.tensors import TensorError, Tensors
 from huscf_flwr.wire.channel import RECONNECT_SECONDS, Desk, SessionError
@@ -61,7 +61,7 @@ class Runner:
         warn: called with one line about each client that is dropped, from any thread.
         """
         self.settings = settings
-        self.echo_token = secrets.token_urlsafe(24)
+        self._echo_tokens = EchoTokens()
         self._warn = warn
         self._changed = threading.Condition()
         self._round: _Round | None = None
@@ -121,6 +121,11 @@ class Runner:
         """What iterations have taken so far, on average; None before the second."""
         return self._stopwatch.pace
 
+    def echo_token(self, seconds: float) -> str:
+        """A token for a client that measures its link, good for so long."""
+        with self._changed:
+            return self._echo_tokens.new(time.monotonic(), seconds)
+
     def close(self) -> None:
         """Stop the thread; sessions still open get a `SessionError`."""
         with self._changed:
@@ -131,18 +136,21 @@ class Runner:
     # The channels' side
 
     def join(self, token: str) -> Desk:
-        """See `wire.channel.Reception`. All clients may share `echo_token`, for the link."""
-        if token == self.echo_token:
-            return EchoDesk(self._echo, self.settings.straggler_timeout)
+        """See `wire.channel.Reception`."""
+        now = time.monotonic()
         with self._changed:
-            session = self._round.sessions.get(token) if self._round else None
+            if self._echo_tokens.good(token, now):
+                return EchoDesk(self._echo, self.settings.straggler_timeout)
+            session = holder_of(token, self._round.sessions) if self._round else None
             if session is None or self._round is None:
                 raise SessionError("unknown token: no open round expects this client")
-            if session.failure is not None:
-                raise SessionError(session.failure)
             if not session.seat.joined:
                 self._note_turns(self._round)
-            session.connect(time.monotonic())
+            if session.restless:
+                self._fail(session, session.complaint or "connects again and again")
+            if session.failure is not None:
+                raise SessionError(session.failure)
+            session.connect(now)
             self._changed.notify_all()
             return _SessionDesk(self, session)
 
@@ -165,14 +173,19 @@ class Runner:
             self._changed.notify_all()
         return future
 
-    def submit(self, session: Session, frame: Frame) -> Future[Frame]:
+    def submit(self, session: Session, frame: Frame, connection: int) -> Future[Frame]:
         """Take a client's frame; its answer, or that of the same frame sent before.
+
+        `connection` is the one it came on: there is no way back to an earlier one.
 
         Raises
         ------
         IterationLost, SessionError: see `wire.channel.Channel`.
         """
         with self._changed:
+            if connection != session.connection or session.seat.gone_at is not None:
+                why = session.complaint or "dialled again: this connection is over"
+                raise SessionError(f"client {session.plan.client} {why}")
             if (answer := session.answer_to(frame.key)) is not None:
                 return answer
             self._admit(session, frame)
@@ -194,21 +207,33 @@ class Runner:
         if self._closed or self._error is not None:
             self._fail(session, "the runner has stopped")
         if (problem := session.admit(frame.key, time.monotonic()) or problem) is not None:
-            self._fail(session, problem)
-            raise SessionError(session.failure)
+            raise SessionError(self._refuse(session, problem))
 
     def disconnected(self, session: Session, connection: int) -> None:
         """See `wire.channel.Desk`."""
         with self._changed:
-            if connection == session.connection and not session.seat.finished:
-                session.seat.gone_at = time.monotonic()
+            current = connection == session.connection and session.seat.gone_at is None
+            if current and not session.seat.finished:
+                session.disconnect(time.monotonic())
                 self._changed.notify_all()
+
+    def refuse(self, session: Session, problem: str) -> str:
+        """See `wire.channel.Desk`."""
+        with self._changed:
+            return self._refuse(session, problem)
+
+    def _refuse(self, session: Session, problem: str) -> str:
+        if not session.seat.finished:
+            session.disconnect(time.monotonic(), problem)
+            self._changed.notify_all()
+        return f"client {session.plan.client} {problem}"
 
     def leave(self, session: Session, reason: str) -> None:
         """See `wire.channel.Desk`."""
         with self._changed:
             if not session.seat.finished:
-                self._fail(session, f"{reason} in {session.name_of(session.due)}")
+                why = f"{reason} in {session.name_of(session.due)}"
+                self._fail(session, session.complaint or why)
             session.answered = None
 
     # The runner's own thread
@@ -335,7 +360,8 @@ class Runner:
         seats = [session.seat for session in round_.sessions.values()]
         for seat in round_.cohorts.gone(seats, time.monotonic()):
             session = round_.by_seat[seat]
-            self._fail(session, f"disconnected in {session.name_of(session.due)}")
+            gone = f"disconnected in {session.name_of(session.due)}"
+            self._fail(session, session.complaint or gone)
 
 
 class _SessionDesk:
@@ -344,17 +370,14 @@ class _SessionDesk:
     def __init__(self, runner: Runner, session: Session) -> None:
         self._runner = runner
         self._session = session
-
-    @property
-    def connection(self) -> int:
-        return self._session.connection
+        self.connection = session.connection
 
     @property
     def failure(self) -> str | None:
         return self._session.failure
 
     def exchange_frame(self, frame: Frame) -> Frame:
-        future = self._runner.submit(self._session, frame)
+        future = self._runner.submit(self._session, frame, self.connection)
         timeout_s = self._runner.settings.round_timeout
         try:
             return future.result(timeout=timeout_s)
@@ -366,6 +389,9 @@ class _SessionDesk:
 
     def disconnected(self, connection: int) -> None:
         self._runner.disconnected(self._session, connection)
+
+    def refuse(self, reason: str) -> str:
+        return self._runner.refuse(self._session, reason)
 
     def leave(self, reason: str) -> None:
         self._runner.leave(self._session, reason)

@@ -17,6 +17,9 @@ from huscf_flwr.tensors import TensorError, Tensors, check_tensors
 from huscf_flwr.wire.channel import IterationLost, SessionError
 from huscf_flwr.wire.frames import Frame, FrameKey
 
+_MOST_CONNECTIONS = 32
+"""In one round: what breaks more often is no network."""
+
 
 @dataclass(frozen=True)
 class SessionPlan:
@@ -68,6 +71,7 @@ class Session:
         self.completed = 0
         self.connection = 0
         self.failure: str | None = None
+        self.complaint = ""
         self.lost = ""
         self.result: Tensor | None = None
         self.pending: Frame | None = None
@@ -94,6 +98,11 @@ class Session:
         """The client has connected, for the first time or again."""
         self.connection += 1
         self.seat.joined, self.seat.gone_at, self.seat.since = True, None, now
+
+    @property
+    def restless(self) -> bool:
+        """Whether the client has connected too often to do so again."""
+        return self.connection >= _MOST_CONNECTIONS
 
     def answer_to(self, key: FrameKey) -> Future[Frame] | None:
         """The answer to a frame that has been sent before, once there is one."""
@@ -142,6 +151,14 @@ class Session:
         self.advance(result)
         self.pending, self.seat.since = None, now
         future.set_result(Frame(key, tensors))
+
+    def disconnect(self, now: float, complaint: str = "") -> None:
+        """The connection has ended; the client may be back soon.
+
+        `complaint` is what was wrong with what it sent, if that was why.
+        """
+        self.seat.gone_at = now
+        self.complaint = complaint
 
     def advance(self, result: Tensor | None) -> None:
         """An exchange is over, and with the last one the iteration."""

@@ -1,9 +1,10 @@
-"""Files that are whole, or not there."""
+"""Files that are whole, or not there; and as many as there may be."""
 
 import os
+import resource
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -25,3 +26,11 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def allow_many_files() -> None:
+    """Let this process have as many files and connections open as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):  # macOS calls that unlimited which it does not allow
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

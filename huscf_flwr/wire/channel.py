@@ -63,6 +63,15 @@ class Desk(Protocol):
         """
         ...
 
+    def refuse(self, reason: str) -> str:
+        """What came was no frame: the connection ends, and the client may dial again.
+
+        Returns
+        -------
+        What to tell the client.
+        """
+        ...
+
     def leave(self, reason: str) -> None:
         """End the session; harmless when it has finished."""
         ...

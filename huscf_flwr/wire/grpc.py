@@ -1,11 +1,13 @@
-"""Frames over the network: one bidirectional gRPC stream of bytes per client and round.
+"""Frames over the network: one bidirectional gRPC stream of bytes per client and round, over TLS.
 
-The stream is not encrypted; run it inside a private network or a tunnel. Clients only dial out.
-A client whose connection breaks dials again and repeats its last frame; the runner answers a
-repeated frame with the answer it gave, so nothing is trained twice.
+Clients only dial out, and trust the one certificate that they were told of. A client whose
+connection breaks dials again and repeats its last frame; the runner answers a repeated frame with
+the answer it gave, so nothing is trained twice. A token has one stream: a new one ends the one
+before. Who has no token is sent away before anything is read of what it sends.
 """
 
 import queue
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,8 @@ from typing import Any
 import grpc
 
 from huscf_flwr.errors import UserError
+from huscf_flwr.system.files import allow_many_files
+from huscf_flwr.wire.certificate import NAME, make_certificate
 from huscf_flwr.wire.channel import (
     RECONNECT_SECONDS,
     Desk,
@@ -24,17 +28,36 @@ from huscf_flwr.wire.channel import (
 from huscf_flwr.wire.frames import Frame, FrameError, decode, encode
 
 MAX_FRAME_BYTES = 256 * 2**20
-"""The largest frame either end takes; gRPC refuses larger ones before it allocates memory."""
+"""The largest frame that either end takes of whatever net; gRPC refuses larger ones before it
+allocates memory."""
 
 _SERVICE, _METHOD = "huscf.Runner", "Session"
+_HEADERS = 2**16  # of a frame, besides its tensors
+_NOTHING_COMPRESSED = 1
 _OPTIONS = [
-    ("grpc.max_send_message_length", MAX_FRAME_BYTES),
-    ("grpc.max_receive_message_length", MAX_FRAME_BYTES),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_send_message_length", MAX_FRAME_BYTES + _HEADERS),
+    ("grpc.compression_enabled_algorithms_bitset", _NOTHING_COMPRESSED),
+    # Who is silent for five seconds is sent a ping, and the connection ends where the other end's
+    # system does not acknowledge it within four. The ping's own answer may take longer: on a slow
+    # link it stands behind a frame.
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 4_000),
     ("grpc.keepalive_permit_without_calls", 0),
     ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 4_000),
+]
+_SERVER_OPTIONS = [
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", 1),  # of a connection
+    ("grpc.max_connection_idle_ms", 10_000),  # without a stream
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_metadata_size", 4096),
+    ("grpc.absolute_max_metadata_size", 4096),
+]
+_CLIENT_OPTIONS = [
+    *_OPTIONS,
+    ("grpc.max_receive_message_length", MAX_FRAME_BYTES + _HEADERS),
+    ("grpc.ssl_target_name_override", NAME),
 ]
 _GOODBYE = b""
 _ANSWER, _LOST, _ENDED = b"A", b"L", b"E"
@@ -44,24 +67,42 @@ _MAX_STREAMS = 4096  # a thread each, made when a client connects
 class FrameServer:
     """Takes clients' streams on a port to the desks of a reception."""
 
-    def __init__(self, reception: Reception, bind: str) -> None:
-        """Listen on `bind` (`host:port`; port 0 takes a free one, see `port`).
+    def __init__(
+        self, reception: Reception, bind: str, largest_frame: int = MAX_FRAME_BYTES
+    ) -> None:
+        """Listen on `bind`, with a certificate made for it: see `certificate`.
+
+        Parameters
+        ----------
+        reception: knows the tokens.
+        bind: `host:port`; port 0 takes a free one, see `port`.
+        largest_frame: bytes of the tensors of a frame, at most.
 
         Raises
         ------
         UserError: the address cannot be bound, for example because the port is in use.
         """
         self._reception = reception
+        self._streams: dict[str, Any] = {}
+        self._streams_changed = threading.Lock()
+        allow_many_files()  # a connection is one
+        received = ("grpc.max_receive_message_length", largest_frame + _HEADERS)
         self._server = grpc.server(
             ThreadPoolExecutor(_MAX_STREAMS, thread_name_prefix="runner-stream"),
-            options=[*_OPTIONS, ("grpc.so_reuseport", 0)],
+            options=[*_OPTIONS, *_SERVER_OPTIONS, received],
+            maximum_concurrent_rpcs=_MAX_STREAMS,
         )
         handler = grpc.stream_stream_rpc_method_handler(self._serve)
         self._server.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: handler})]
         )
+        own = make_certificate()
+        self.certificate: str = own.public.decode()
+        """What clients have to know in order to trust this server."""
         try:
-            self.port: int = self._server.add_insecure_port(bind)
+            self.port: int = self._server.add_secure_port(
+                bind, grpc.ssl_server_credentials([(own.key, own.public)])
+            )
         except RuntimeError as error:
             raise UserError(
                 f'runner-bind="{bind}" cannot be bound: the port is in use or the host is not '
@@ -74,13 +115,14 @@ class FrameServer:
         self._server.stop(grace=None).wait()
 
     def _serve(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
-        token = dict(context.invocation_metadata()).get("token", "")
+        token = str(dict(context.invocation_metadata()).get("token", ""))
         try:
-            desk = self._reception.join(str(token))
+            desk = self._reception.join(token)
         except SessionError as error:
             yield _ENDED + str(error).encode()
             return
         connection = desk.connection
+        self._take_over(token, context)
         try:
             for data in requests:
                 if data == _GOODBYE:
@@ -91,7 +133,18 @@ class FrameServer:
                 if answer.startswith(_ENDED):
                     return
         finally:  # a stream that ends without a goodbye may be dialled again
+            with self._streams_changed:
+                if self._streams.get(token) is context:
+                    del self._streams[token]
             desk.disconnected(connection)
+
+    def _take_over(self, token: str, context: Any) -> None:
+        """Let this stream be the only one with its token."""
+        with self._streams_changed:
+            before = self._streams.get(token)
+            self._streams[token] = context
+        if before is not None:
+            before.cancel()
 
     @staticmethod
     def _answer(desk: Desk, data: bytes) -> bytes:
@@ -100,8 +153,7 @@ class FrameServer:
         except IterationLost as lost:
             return _LOST + str(lost).encode()
         except FrameError as error:
-            desk.leave(f"sent an invalid frame ({error})")
-            return _ENDED + str(desk.failure).encode()
+            return _ENDED + desk.refuse(f"sent an invalid frame ({error})").encode()
         except SessionError as error:
             return _ENDED + str(error).encode()
 
@@ -110,7 +162,13 @@ class GrpcChannel:
     """A client's stream to the runner at an address; it is opened by the first exchange."""
 
     def __init__(
-        self, address: str, token: str, *, dial_timeout: float, round_timeout: float
+        self,
+        address: str,
+        token: str,
+        certificate: str,
+        *,
+        dial_timeout: float,
+        round_timeout: float,
     ) -> None:
         """Remember where to dial.
 
@@ -118,15 +176,18 @@ class GrpcChannel:
         ----------
         address: `host:port` of the runner.
         token: the secret that the strategy sent to this client.
+        certificate: the one that the runner has to show, see `FrameServer.certificate`.
         dial_timeout: seconds to try to reach the runner at first.
         round_timeout: seconds after which a stream ends, whatever happens on it.
         """
         self._address = address
         self._token = token
+        self._credentials = grpc.ssl_channel_credentials(certificate.encode())
         self._dial_timeout = dial_timeout
         self._round_timeout = round_timeout
         self._connection: _Connection | None = None
         self._connected_before = False
+        self._sent_away = False
 
     def exchange(self, frame: Frame) -> Frame:
         data = encode(frame)
@@ -168,12 +229,17 @@ class GrpcChannel:
             return decode(body)
         if kind == _LOST:
             raise IterationLost(body.decode())
+        self._drop_connection()  # the runner has done so, too
+        self._sent_away = True
         raise SessionError(body.decode())
 
-    def _connect(self) -> "_Connection":
-        return _Connection(self._address, self._token, self._round_timeout)
+    def _connect(self, seconds: float | None = None) -> "_Connection":
+        timeout = seconds or self._round_timeout
+        return _Connection(self._address, self._credentials, self._token, timeout)
 
     def close(self) -> None:
+        if self._sent_away:  # or the runner would wait whether a better frame comes
+            self._connection, self._sent_away = self._connect(RECONNECT_SECONDS), False
         if self._connection is not None:
             self._connection.leave()
             self._connection = None
@@ -187,14 +253,14 @@ class GrpcChannel:
 class _Connection:
     """One dialled stream."""
 
-    def __init__(self, address: str, token: str, round_timeout: float) -> None:
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+    def __init__(self, address: str, credentials: Any, token: str, timeout: float) -> None:
+        self._channel = grpc.secure_channel(address, credentials, options=_CLIENT_OPTIONS)
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         method = self._channel.stream_stream(f"/{_SERVICE}/{_METHOD}")
         self._answers = method(
             iter(self._requests.get, None),
             metadata=[("token", token)],
-            timeout=round_timeout,
+            timeout=timeout,
         )
 
     def send(self, data: bytes) -> bytes:

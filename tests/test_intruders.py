@@ -1,0 +1,276 @@
+"""Who gets through to the runner, and what a stranger or a broken client can do to it."""
+
+import contextlib
+import ctypes
+import itertools
+import resource
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import grpc
+import pytest
+import torch
+from conftest import (
+    CUT,
+    OTHER,
+    SPEC,
+    ServedBy,
+    dial,
+    frame,
+    in_threads,
+    running,
+    segments,
+    stream,
+    train,
+    trainer,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from huscf_flwr.nets import initial_state
+from huscf_flwr.split.exchanges import Exchange
+from huscf_flwr.wire.certificate import NAME, make_certificate
+from huscf_flwr.wire.channel import SessionError
+from huscf_flwr.wire.frames import Frame, FrameError, FrameKey, decode, encode
+from huscf_flwr.wire.grpc import FrameServer, GrpcChannel
+
+GOOD = encode(frame(Exchange.GENERATE))
+
+
+@contextmanager
+def listening(
+    warnings: list[str] | None = None, **limits: int
+) -> Iterator[tuple[ServedBy, FrameServer]]:
+    """A runner, and its port."""
+    with running(segments(), warnings) as runner:
+        server = FrameServer(runner, "127.0.0.1:0", **limits)
+        try:
+            yield runner, server
+        finally:
+            server.close()
+
+
+@contextmanager
+def connected(server: FrameServer) -> Iterator[grpc.StreamStreamMultiCallable]:
+    """The method to call, for somebody who knows the certificate."""
+    credentials = grpc.ssl_channel_credentials(server.certificate.encode())
+    options = [("grpc.ssl_target_name_override", NAME), ("grpc.max_send_message_length", -1)]
+    with grpc.secure_channel(f"127.0.0.1:{server.port}", credentials, options) as channel:
+        yield channel.stream_stream("/huscf.Runner/Session")
+
+
+def answers(server: FrameServer, token: str, *frames: bytes, **options: object) -> list[bytes]:
+    """What a stream of these bytes is answered."""
+    with connected(server) as call:
+        return list(call(iter(frames), metadata=[("token", token)], timeout=30, **options))
+
+
+def honest(server: FrameServer, token: str = "0", iterations: int = 1) -> None:
+    """A client trains its round, whatever else goes on."""
+    channel = dial(server, token)
+    client = trainer(CUT, initial_state(SPEC, 0))
+    assert len(train(client, channel, iterations, stream(0).__getitem__)) == iterations
+    channel.close()
+
+
+def test_nothing_is_said_in_clear_and_no_other_certificate_is_trusted() -> None:
+    with listening() as (runner, server):
+        runner.expect(1, [CUT], 1)
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as plain:
+            plain.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
+            with contextlib.suppress(ConnectionResetError):
+                assert b"HTTP" not in plain.recv(100)
+        impostor = make_certificate().public.decode()
+        address = f"127.0.0.1:{server.port}"
+        channel = GrpcChannel(address, "0", impostor, dial_timeout=0.5, round_timeout=60)
+        with pytest.raises(SessionError, match="cannot reach"):
+            channel.exchange(frame(Exchange.GENERATE))
+        channel.close()
+        honest(server)
+
+
+def test_a_token_is_good_for_its_client_and_its_round() -> None:
+    with listening() as (runner, server):
+        runner.expect(1, [CUT], 1)
+        for token in ("", "1", "guess", "0" * 3000):
+            (answer,) = answers(server, token, GOOD)
+            assert answer.startswith(b"Eunknown token")
+        honest(server)
+        (outcome,) = runner.close_round()
+        assert (outcome.iterations, outcome.failure) == (1, None)
+        assert answers(server, "0", GOOD)[0].startswith(b"Eunknown token")  # replayed
+        brief = runner.echo_token(0.0)
+        assert answers(server, brief, GOOD)[0].startswith(b"Eunknown token")
+
+
+def test_a_bad_frame_ends_its_stream_and_not_the_round() -> None:
+    """Not even where it came with the right token; unless that goes on and on."""
+    warnings: list[str] = []
+    nan = encode(frame(Exchange.GENERATE, fill=float("nan")))
+    with listening(warnings) as (runner, server):
+        runner.expect(1, [CUT], 2)
+        for bad in (b"garbage", GOOD[:-1], nan, encode(frame(Exchange.JUDGE))):
+            (answer,) = answers(server, "0", bad, GOOD)
+            assert answer.startswith(b"E")
+        honest(server, iterations=2)
+        assert runner.close_round()[0].failure is None
+        assert not warnings
+        runner.expect(2, [CUT], 2)
+        found = [answers(server, "0", b"garbage") for _ in range(33)]
+        assert b"invalid frame" in found[-1][0]
+        assert "invalid frame" in str(runner.close_round()[0].failure)
+        assert len(warnings) == 1
+
+
+def test_a_client_that_sent_a_bad_frame_and_does_not_come_back_is_named_with_the_reason() -> None:
+    warnings: list[str] = []
+    with listening(warnings) as (runner, server):
+        runner.expect(1, [CUT, CUT], 2)
+        channel = dial(server, "1")
+        with pytest.raises(SessionError, match=r'client 1 sent an invalid frame.*"fake" has'):
+            channel.exchange(frame(Exchange.GENERATE, fill=float("inf")))
+        channel.close()
+        honest(server, iterations=2)
+        first, second = runner.close_round()
+    assert first.failure is None
+    assert second.failure and "sent an invalid frame in exchange GENERATE" in second.failure
+    assert [line for line in warnings if second.failure in line]
+
+
+def test_a_token_has_one_stream() -> None:
+    """The newest: so many streams of one token keep nobody out, and hold nothing."""
+    with listening() as (runner, server), ExitStack() as open_streams:
+        runner.expect(1, [CUT], 1)
+        token, done = runner.echo_token(60), threading.Event()
+        open_streams.callback(done.set)
+        calls = []
+        for _ in range(200):
+            call = open_streams.enter_context(connected(server))
+            then_silent = itertools.chain([GOOD], iter(done.wait, True))
+            calls.append(call(then_silent, metadata=[("token", token)]))
+            assert next(calls[-1]).startswith(b"A")
+        codes = [grpc.StatusCode.CANCELLED] * 199
+        assert [call.code() for call in calls[:-1]] == codes  # waits until they have ended
+        honest(server)
+        assert calls[-1].is_active()
+
+
+def test_large_and_compressed_frames_are_refused_before_they_are_read() -> None:
+    with listening(largest_frame=2**20) as (runner, server):
+        token = runner.echo_token(60)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        sent = encode(Frame(FrameKey(0, 0, 0), {"fake": torch.zeros(2**18)}))
+        assert answers(server, token, sent)[0].startswith(b"A")
+        huge = bytes(100 * 2**20)
+        with pytest.raises(grpc.RpcError) as refused:
+            answers(server, token, huge)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        with pytest.raises(grpc.RpcError) as refused:
+            answers(server, token, sent, compression=grpc.Compression.Gzip)
+        assert "ompress" in refused.value.details()
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak
+        assert used < 220 * 2**10  # KiB: the test's own copies
+
+
+def test_a_thousand_idle_connections_keep_nobody_out() -> None:
+    with listening() as (runner, server), ExitStack() as idle:
+        runner.expect(1, [CUT], 1)
+        for _ in range(1500):
+            idle.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        honest(server)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    cut=st.integers(0, len(GOOD)),
+    at=st.integers(0, len(GOOD) - 1),
+    inserted=st.binary(max_size=40),
+    end=st.integers(0, 40),
+)
+def test_any_bytes_are_a_frame_or_refused(cut: int, at: int, inserted: bytes, end: int) -> None:
+    """Random bytes, and good frames that are changed, cut short or lengthened."""
+    for data in (inserted, GOOD[:cut], GOOD[:at] + inserted + GOOD[at + end :]):
+        try:
+            found = decode(data)
+        except FrameError as error:
+            assert "\n" not in str(error)
+        else:
+            assert all(isinstance(t, torch.Tensor) for t in found.tensors.values())
+
+
+class Cable:
+    """A way to a port, which can be cut: then nothing arrives, and neither end is told."""
+
+    def __init__(self, port: int) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._target = port
+        self._sockets: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                target = socket.create_connection(("127.0.0.1", self._target))
+                self._sockets += [client, target]
+                for pair in ((client, target), (target, client)):
+                    threading.Thread(target=self._pump, args=pair, daemon=True).start()
+
+    @staticmethod
+    def _pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(2**16):
+                sink.sendall(data)
+            sink.close()
+
+    def cut(self) -> None:
+        """Let the system drop every packet, before it acknowledges it."""
+        nothing = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # return 0
+        program = struct.pack("HL", 1, ctypes.addressof(nothing))
+        self._listener.shutdown(socket.SHUT_RDWR)
+        for end in self._sockets:
+            end.setsockopt(socket.SOL_SOCKET, 26, program)  # SO_ATTACH_FILTER
+
+    def close(self) -> None:
+        for end in (self._listener, *self._sockets):
+            end.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cuts connections as Linux can")
+def test_a_half_open_connection_is_noticed_within_ten_seconds() -> None:
+    """Nothing comes and nothing is closed; the others wait no longer than that."""
+    with listening() as (runner, server):
+        runner.expect(1, [CUT, OTHER], 3)
+        cable = Cable(server.port)
+        address = f"127.0.0.1:{cable.port}"
+        channel = GrpcChannel(address, "1", server.certificate, dial_timeout=5, round_timeout=60)
+        data = stream(1)
+        times: list[float] = []
+
+        def batches(index: int) -> object:
+            if index == 1:
+                cable.cut()
+                times.append(time.monotonic())
+            return data[index]
+
+        def victim() -> None:
+            with pytest.raises(SessionError):
+                train(trainer(OTHER, initial_state(SPEC, 0)), channel, 3, batches)
+
+        def others() -> None:
+            honest(server, iterations=3)
+            times.append(time.monotonic())
+
+        in_threads([victim, others])
+        cable.close()
+        channel.close()
+        first, second = runner.close_round()
+    assert (first.iterations, first.failure) == (3, None)
+    assert second.failure and "disconnected" in second.failure
+    assert times[1] - times[0] < 16  # noticed in 10, and given 5 to come back
