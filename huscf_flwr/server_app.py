@@ -8,6 +8,7 @@ from flwr.app import Context
 from flwr.server import ServerApp, ServerAppComponents, ServerConfig
 
 from huscf_flwr.config import RunConfig
+from huscf_flwr.deploy.serve import in_deployment
 from huscf_flwr.errors import UserError
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.system.caller import calling_folder
@@ -31,7 +32,7 @@ class _OneLine(logging.Filter):
 def server_fn(context: Context) -> ServerAppComponents:
     """Build the server of one run from its run config."""
     set_up_logging()
-    config = RunConfig.from_mapping(context.run_config)
+    config = in_deployment(RunConfig.from_mapping(context.run_config))
     base_dir = calling_folder()
     strategy_class = load_strategy(config.strategy)
     report = RunReport(config, base_dir)

@@ -3,6 +3,8 @@
 from huscf_flwr.system import cpu  # isort: skip  (before torch)
 
 import itertools
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -54,6 +56,8 @@ CUT, OTHER = Cut(1, 1, 1, 1), Cut(2, 1, 2, 2)
 BATCH = 4
 RATE = 1e-2
 PROJECT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+"""Where this environment's programs are."""
 FORMAT = ImageFormat(16, 1, 3)
 GREY = ImageFormat(16, 1, 10)
 COLOUR = ImageFormat(16, 3, 10)
@@ -291,3 +295,18 @@ def folder(tmp_path: Path) -> Path:
     write_npz(tmp_path / "one.npz", images(30, seed=1))
     write_npz(tmp_path / "two.npz", images(30, seed=2))
     return tmp_path
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of Flower's own, and this environment for all that it starts."""
+    folder = tmp_path / "flwr-home"
+    folder.mkdir()
+    for name, value in {
+        "FLWR_HOME": str(folder),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return folder

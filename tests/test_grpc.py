@@ -25,11 +25,11 @@ from conftest import (
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import initial_state
 from huscf_flwr.split.exchanges import Exchange
+from huscf_flwr.system.certificates import self_signed
 from huscf_flwr.wire import grpc as grpc_channel
-from huscf_flwr.wire.certificate import make_certificate
 from huscf_flwr.wire.channel import SessionError
 from huscf_flwr.wire.frames import Frame, FrameKey
-from huscf_flwr.wire.grpc import FrameServer, GrpcChannel
+from huscf_flwr.wire.grpc import NAME, FrameServer, GrpcChannel
 
 
 def test_a_lost_answer_is_fetched_over_a_new_connection() -> None:
@@ -170,7 +170,7 @@ def test_nobody_answers() -> None:
     channel = GrpcChannel(
         "127.0.0.1:9",
         "t",
-        make_certificate().public.decode(),
+        self_signed(NAME).public.decode(),
         dial_timeout=0.5,
         round_timeout=60,
     )

@@ -34,10 +34,10 @@ from hypothesis import strategies as st
 
 from huscf_flwr.nets import initial_state
 from huscf_flwr.split.exchanges import Exchange
-from huscf_flwr.wire.certificate import NAME, make_certificate
+from huscf_flwr.system.certificates import self_signed
 from huscf_flwr.wire.channel import SessionError
 from huscf_flwr.wire.frames import Frame, FrameError, FrameKey, decode, encode
-from huscf_flwr.wire.grpc import FrameServer, GrpcChannel
+from huscf_flwr.wire.grpc import NAME, FrameServer, GrpcChannel
 
 GOOD = encode(frame(Exchange.GENERATE))
 
@@ -85,7 +85,7 @@ def test_nothing_is_said_in_clear_and_no_other_certificate_is_trusted() -> None:
             plain.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
             with contextlib.suppress(ConnectionResetError):
                 assert b"HTTP" not in plain.recv(100)
-        impostor = make_certificate().public.decode()
+        impostor = self_signed(NAME).public.decode()
         address = f"127.0.0.1:{server.port}"
         channel = GrpcChannel(address, "0", impostor, dial_timeout=0.5, round_timeout=60)
         with pytest.raises(SessionError, match="cannot reach"):

@@ -6,7 +6,16 @@ import argparse
 import os
 import sys
 
-from huscf_flwr.cli import compare, evaluate, generate, plan, report, train
+from huscf_flwr.cli import (
+    compare,
+    evaluate,
+    generate,
+    plan,
+    provision,
+    report,
+    serve,
+    train,
+)
 from huscf_flwr.errors import UserError
 
 
@@ -14,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code is 0, or 1 after a message that says what is wrong."""
     parser = argparse.ArgumentParser(prog="huscf", description=_DESCRIPTION)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (train, compare, report, plan, generate, evaluate):
+    for module in (train, compare, report, plan, generate, evaluate, provision, serve):
         module.add_command(commands)
     options = _parse(parser, arguments)
     cpu.keep_freed_memory()
@@ -46,5 +55,6 @@ def _parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argp
 
 
 _DESCRIPTION = (
-    "Train conditional GANs across unequal devices, in this process; plan their cuts; score them."
+    "Train conditional GANs across unequal devices, in this process; plan their cuts; score them; "
+    "deploy to real devices."
 )

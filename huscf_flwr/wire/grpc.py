@@ -16,8 +16,8 @@ from typing import Any
 import grpc
 
 from huscf_flwr.errors import UserError
+from huscf_flwr.system.certificates import self_signed
 from huscf_flwr.system.files import allow_many_files
-from huscf_flwr.wire.certificate import NAME, make_certificate
 from huscf_flwr.wire.channel import (
     RECONNECT_SECONDS,
     Desk,
@@ -26,6 +26,9 @@ from huscf_flwr.wire.channel import (
     SessionError,
 )
 from huscf_flwr.wire.frames import Frame, FrameError, decode, encode
+
+NAME = "huscf-runner"
+"""What a runner's certificate is for, whatever address it is dialled at."""
 
 MAX_FRAME_BYTES = 256 * 2**20
 """The largest frame that either end takes of whatever net; gRPC refuses larger ones before it
@@ -96,7 +99,7 @@ class FrameServer:
         self._server.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: handler})]
         )
-        own = make_certificate()
+        own = self_signed(NAME)
         self.certificate: str = own.public.decode()
         """What clients have to know in order to trust this server."""
         try:
