@@ -27,19 +27,22 @@ from torch import Tensor
 
 from huscf_flwr.clients.base import GANClient
 from huscf_flwr.config import RunConfig
-from huscf_flwr.errors import UserError
+from huscf_flwr.errors import UserError, cause
 from huscf_flwr.nets import GEN, State, initial_state, net_shapes, select_blocks, to_arrays
 from huscf_flwr.procedure import ClientTraining
-from huscf_flwr.report.checkpoint import Checkpoint, checkpoint_to_resume
+from huscf_flwr.report.checkpoint import (
+    Checkpoint,
+    checkpoint_to_resume,
+    states_of_clients,
+)
 from huscf_flwr.report.records import ClientInfo, ClientRound, ClientScores, RoundRecord
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.runner.pace import Progress
 from huscf_flwr.split.cuts import Cut
-from strategies.answers import checked_update
 from strategies.failures import EvaluateFailures, FitFailures, explain
 from strategies.roster import Roster
 from strategies.scoring import Scoring
-from strategies.updates import Combined, Update
+from strategies.updates import Combined, Update, good_updates
 
 log = logging.getLogger("huscf_flwr.strategy")
 _MEET_AT_A_TIME = 64
@@ -81,9 +84,11 @@ class GANStrategy(Strategy):
         self.assignment: dict[int, int] = {}
         self.rounds_before = 0
         self.restored: Checkpoint | None = None
-        if config.resume:  # clients that kept no state begin with fresh optimisers
-            folder = Path(base_dir) / config.resume
-            found = checkpoint_to_resume(folder, self.models[0], config.num_server_rounds)
+        self._states: Config = {}
+        self._resumed: Path | None = None
+        if config.resume:
+            self._resumed = (Path(base_dir) / config.resume).resolve()
+            found = checkpoint_to_resume(self._resumed, self.models[0], config.num_server_rounds)
             self.models, self.assignment = found.models, found.assignment
             self.rounds_before, self.restored = found.round, found
         self._scoring = Scoring(config, base_dir)
@@ -133,7 +138,9 @@ class GANStrategy(Strategy):
 
     def checkpoint(self, server_round: int) -> Checkpoint:
         """What it takes to go on after this round."""
-        return Checkpoint(server_round, self.models, self.assignment)
+        infos = self.roster.clients.values()
+        cuts = {info.number: str(info.cut) for info in infos if info.cut is not None}
+        return Checkpoint(server_round, self.models, self.assignment, cuts=cuts)
 
     def open_round(
         self, server_round: int, clients: list[ClientInfo], iterations: int
@@ -170,26 +177,34 @@ class GANStrategy(Strategy):
         """Release what the strategy holds open."""
 
     def finish(self) -> None:
-        """Save the last round's generators, score them in full, and write the run's results.
+        """Score the last round's generators in full, and write the run's results.
 
         Call it once, after the last round.
 
         Raises
         ------
-        UserError: there was no round.
+        UserError: there was no round, or its results cannot be written.
         """
         if self._record is None:
             raise UserError("no round was finished: there is nothing to report")
-        self.report.generators(self._record)  # first: scoring may take long, and fail
+        try:
+            self.report.generators(self._record)  # again, as the disk might have been full
+        except OSError as error:
+            raise UserError(f"{self.report.folder}: cannot be written: {cause(error)}") from None
         scores = self._scoring.by_server(self._record, self.generator_of, full=True)
         record = replace(self._record, scores=scores)
         record = replace(record, by_cut=self._scoring.by_cut(record, self.generator_of))
         self.report.finish(record, self.summary())
 
     def record_round(self, server_round: int) -> None:
-        """Report a round; call it when its evaluation is over, so that it has all its scores."""
+        """Report a round, and save what it takes to go on after it.
+
+        Call it when the round's evaluation is over: then it has all its scores, and clusters are
+        those of the next.
+        """
         if record := self._finished(server_round):
             self.report.record(record)
+            self.report.checkpoint(self.checkpoint(record.round))
 
     # Flower's lifecycle
 
@@ -197,6 +212,7 @@ class GANStrategy(Strategy):
         """Wait for the clients, ask who they are, and start from fresh parameters."""
         config = self.config
         self.report.start()
+        self._states |= states_of_clients(self.report.folder, self._resumed, self.rounds_before)
         log.info("waiting for clients, for %g s at most", config.start_timeout)
         infos = list(self.roster.gather(client_manager).values())
         self.check_clients(infos)
@@ -233,6 +249,7 @@ class GANStrategy(Strategy):
                 "iterations": self._iterations,
                 "iterations-before": (server_round - 1) * self._iterations,
                 "base-dir": self.base_dir,
+                **self._states,
                 **extras.get(info.number, {}),
             }
             fit = FitIns(ndarrays_to_parameters(to_arrays(own)), config)
@@ -253,24 +270,10 @@ class GANStrategy(Strategy):
         """
         server_round += self.rounds_before
         activations, reasons = self.close_round()
-        returned = {self.roster.number_of(proxy): (proxy, result) for proxy, result in results}
-        updates: list[Update] = []
-        for number in self._instructed:
-            if number in reasons:
-                continue
-            if number not in returned:
-                reasons[number] = f"client {number}: its result did not arrive"
-                continue
-            proxy, result = returned[number]
-            info = self.roster.clients[proxy.cid]
-            own = select_blocks(next(iter(self.models.values())), self.client_blocks(info))
-            expected = {**own, **self.also_due()}
-            try:
-                trained = checked_update(result, expected)
-            except ValueError as error:
-                reasons[number] = f"client {number} returned a bad result: {error}"
-                continue
-            updates.append(Update(info, trained, activations.get(number, trained.activation)))
+        returned = {self.roster.number_of(proxy): result for proxy, result in results}
+        infos = {info.number: info for info in self.roster.clients.values()}
+        instructed = [infos[number] for number in self._instructed]
+        updates = good_updates(instructed, returned, self._due, activations, reasons)
         explain(server_round, reasons, failures)
         if not updates:
             causes = "; ".join(sorted(set(reasons.values()))) or str(failures[:1])
@@ -301,7 +304,7 @@ class GANStrategy(Strategy):
     def evaluate(
         self, server_round: int, parameters: Parameters
     ) -> tuple[float, dict[str, Scalar]] | None:
-        """Save a checkpoint and, where scores are due, score what the server knows to score.
+        """Where scores are due, score what the server knows to score.
 
         Returns
         -------
@@ -311,7 +314,6 @@ class GANStrategy(Strategy):
         record = self._finished(server_round)
         if record is None:
             return None
-        self.report.checkpoint(self.checkpoint(record.round))
         if self.config.scores_due(record.round):
             record = replace(
                 record, scores=self._scoring.by_server(record, self.generator_of, full=False)
@@ -379,6 +381,11 @@ class GANStrategy(Strategy):
     def cluster_of(self, info: ClientInfo) -> int:
         """The cluster with which a client trains in the next round."""
         return self.assignment.get(info.number, self.initial_cluster(info))
+
+    def _due(self, info: ClientInfo) -> State:
+        """What a client has to return from a round, with the shapes and dtypes that are due."""
+        own = select_blocks(next(iter(self.models.values())), self.client_blocks(info))
+        return {**own, **self.also_due()}
 
     def _finished(self, server_round: int) -> RoundRecord | None:
         """The record of this round, unless it was not finished."""

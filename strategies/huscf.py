@@ -16,9 +16,10 @@ from huscf_flwr.clustering.averages import aggregate_apart, aggregate_shared
 from huscf_flwr.clustering.clusters import grouped
 from huscf_flwr.clustering.kld_weights import divergences, weights
 from huscf_flwr.config import RunConfig
-from huscf_flwr.errors import UserError
+from huscf_flwr.errors import UserError, cause
 from huscf_flwr.nets import GEN, PartialGAN, State, initial_state, select_blocks
 from huscf_flwr.planning.measure import server_flops_per_s
+from huscf_flwr.planning.search import SEARCHES
 from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
@@ -65,7 +66,12 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         if self.restored is not None:
             if not self.restored.servers:
                 raise UserError(f'resume="{config.resume}": not a run of this strategy')
-            self.server.restore(self.restored.servers, Counter(self.assignment.values()))
+            try:
+                self.server.restore(self.restored.servers, Counter(self.assignment.values()))
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise UserError(
+                    f'resume="{config.resume}": its server blocks do not fit: {cause(error)}'
+                ) from None
         log.info(
             "server segments on %s with %d threads; an iteration is of %s clients",
             torch_device(config.device),
@@ -147,6 +153,9 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
     def choose_cuts(self, clients: list[ClientInfo]) -> Mapping[int, Cut | None]:
         planned = self.planner.plan
         cuts = self.planner.choose(clients)
+        if self.restored is not None and self.config.cuts in SEARCHES:  # as they trained so far
+            kept = {number: Cut.parse(cut) for number, cut in self.restored.cuts.items()}
+            cuts = {number: kept.get(number, cut) for number, cut in cuts.items()}
         if self.planner.plan is not planned and self.planner.plan is not None:
             self.report.plan(self.planner.plan, self.planner.devices)
         largest = max(max(self._frame_bytes(cut)) for cut in set(cuts.values()))

@@ -1,12 +1,14 @@
 """What goes into a strategy's combination of a round, and what comes out."""
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from flwr.common import FitRes
 from torch import Tensor
 
 from huscf_flwr.nets import State
 from huscf_flwr.report.records import ClientInfo
-from strategies.answers import Trained
+from strategies.answers import Trained, checked_update
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,40 @@ class Update:
     def state(self) -> State:
         """Its own blocks, trained; finite and of the right shapes."""
         return self.trained.state
+
+
+def good_updates(
+    clients: Iterable[ClientInfo],
+    returned: Mapping[int, FitRes],
+    due: Callable[[ClientInfo], State],
+    activations: Mapping[int, Tensor],
+    reasons: dict[int, str],
+) -> list[Update]:
+    """The updates of a round that can be combined, in the clients' order.
+
+    Parameters
+    ----------
+    clients: those that were told to train.
+    returned: what came back, by number.
+    due: a state with the names, shapes and dtypes that a client has to return.
+    activations: those that the server saw, by number.
+    reasons: why clients are left out, by number; those whose result is missing or bad are added.
+    """
+    updates = []
+    for info in clients:
+        number = info.number
+        if number in reasons:
+            continue
+        if number not in returned:
+            reasons[number] = f"client {number}: its result did not arrive"
+            continue
+        try:
+            trained = checked_update(returned[number], due(info))
+        except ValueError as error:
+            reasons[number] = f"client {number} returned a bad result: {error}"
+            continue
+        updates.append(Update(info, trained, activations.get(number, trained.activation)))
+    return updates
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def test_two_runs_end_in_identical_bytes(cohort: str, folder: Path) -> None:
     for name in ("first", "second"):
         made = Engine(tiny(cohort=cohort, output_dir=name), str(folder)).run()
         files = sorted(made.glob("*.safetensors")) + sorted(made.glob("samples/*.png"))
-        files += sorted(made.glob("checkpoints/*"))
+        files += sorted(made.glob("checkpoints/**/*.safetensors"))
         rows = [line.rsplit(",", 1)[0] for line in (made / "metrics.csv").read_text().splitlines()]
         found.append(([(f.name, f.read_bytes()) for f in files], rows))
     assert len(found[0][0]) > 4

@@ -4,15 +4,20 @@ import argparse
 import json
 import logging
 import os
+import shlex
+import signal
 import sys
 import threading
 from dataclasses import fields
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from huscf_flwr.config import RunConfig, read_settings
 
 if TYPE_CHECKING:
     from simulations.engine import Engine
+
+log = logging.getLogger("huscf_flwr.train")
 
 _DESCRIPTION = """\
 Train in this process: no Ray, no network; the same strategies and clients as `flwr run`.
@@ -49,11 +54,29 @@ def _run(options: argparse.Namespace) -> None:
     done = threading.Event()
     bar = threading.Thread(target=_show_progress, args=(engine, done), daemon=True)
     bar.start()
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         engine.run()
+    except BaseException:
+        if engine.report.rounds:
+            folder = shlex.quote(str(engine.report.folder))
+            log.info(
+                "go on after round %d with\n\n    huscf train --config %s/config.toml resume=%s "
+                "output-dir=\n",
+                engine.report.rounds,
+                folder,
+                folder,
+            )
+        raise
     finally:
+        signal.signal(signal.SIGTERM, before)
         done.set()
         bar.join()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """As Ctrl-C: what was trained is kept, and it is said how to go on."""
+    raise KeyboardInterrupt
 
 
 def _show_progress(engine: "Engine", done: threading.Event) -> None:

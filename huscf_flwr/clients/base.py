@@ -5,6 +5,7 @@ lives in `context.state`. Images and labels are read in here; none is sent as su
 """
 
 import io
+import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from flwr.client import NumPyClient
 from flwr.common import Config, NDArrays, Scalar
 from torch import Tensor
 
+from huscf_flwr.clients.kept_state import Kept, keep, kept
 from huscf_flwr.clients.own_data import own_data
 from huscf_flwr.clustering.probe import IMAGES, first_outputs
 from huscf_flwr.config import RunConfig
@@ -42,6 +44,8 @@ from huscf_flwr.nets.losses import Losses
 from huscf_flwr.nets.optim import Optimisers
 from huscf_flwr.procedure import ClientHalf, ClientTraining
 from huscf_flwr.system.cpu import peak_memory_mb
+
+log = logging.getLogger(__name__)
 
 
 class GANHalf(ClientHalf, Protocol):
@@ -136,7 +140,8 @@ class GANClient(NumPyClient, ABC):
         Parameters
         ----------
         parameters: values of the client's own blocks, in the order of their names.
-        config: client (its number), round, iterations, base-dir, and what `half` needs.
+        config: client (its number), round, iterations, base-dir, where its state is kept (see
+            `kept_state`), and what `half` needs.
 
         Raises
         ------
@@ -160,9 +165,7 @@ class GANClient(NumPyClient, ABC):
             )
             names = state_names(self.config.net_spec, self.own_blocks(config))
             half = self.half(from_arrays(names, parameters), config)
-            record = self.context.state.array_records.get("optimisers")
-            if record:  # go on with the moments of the round before
-                half.optimisers.load(record.to_torch_state_dict())
+            self._take_up(half, config)
             self._size = len(stream)
             batches = stream.starting_at(self._iterations_before(config))
             return ClientTraining(half, batches, int(config["iterations"]))
@@ -177,9 +180,9 @@ class GANClient(NumPyClient, ABC):
         with _named(client):
             half: GANHalf = part.half  # type: ignore[assignment]
             done = self._iterations_before(config) + part.iterations
-            self.context.state["progress"] = ConfigRecord({"iterations": done})
-            moments: OrderedDict[str, Tensor] = OrderedDict(half.optimisers.state())
-            self.context.state["optimisers"] = ArrayRecord(moments)
+            lasting = Kept(done, half.optimisers.state())
+            self._remember(lasting)
+            keep(config, lasting)
             mean = Losses.mean(part.results)
             metrics: dict[str, Scalar] = {
                 "generator-loss": mean.generator,
@@ -276,6 +279,23 @@ class GANClient(NumPyClient, ABC):
             clients=int(node["num-partitions"]),
         )
         return ClientImages(part, domain.name)
+
+    def _take_up(self, half: GANHalf, config: Config) -> None:
+        """Go on with the moments of the round before, wherever they are."""
+        record = self.context.state.array_records.get("optimisers")
+        if record:
+            half.optimisers.load(record.to_torch_state_dict())
+        elif (found := kept(config)) is not None:
+            try:
+                half.optimisers.load(found.moments)
+            except ValueError as error:
+                log.warning("client %s: its optimisers begin afresh: %s", config["client"], error)
+            self._remember(found)
+
+    def _remember(self, lasting: Kept) -> None:
+        self.context.state["progress"] = ConfigRecord({"iterations": lasting.iterations})
+        moments: OrderedDict[str, Tensor] = OrderedDict(lasting.moments)
+        self.context.state["optimisers"] = ArrayRecord(moments)
 
     def _iterations_before(self, config: Config) -> int:
         record = self.context.state.config_records.get("progress")

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from huscf_flwr.errors import UserError, cause
 from huscf_flwr.nets import GEN, NetSpec, PartialGAN, State, is_registered, net_shapes
-from huscf_flwr.system.files import replacing
+from huscf_flwr.nets.saved import write
 
 _FORMAT = "huscf-generator-1"
 _CHUNK = 500  # images generated at a time, so that memory stays flat
@@ -84,11 +83,10 @@ class Generator(nn.Module):
         return torch.cat(images), labels
 
     def save(self, path: Path) -> None:
-        """Write parameters and everything needed to rebuild the net."""
+        """Write parameters and everything needed to rebuild the net; raises OSError."""
         state = {f"{GEN}.{name}": v.contiguous() for name, v in self.gen.state_dict().items()}
         header = {_FORMAT: json.dumps(asdict(self.spec))}  # one key: their order is random
-        with replacing(path) as aside:
-            safetensors.torch.save_file(state, aside, metadata=header)
+        write(path, state, header, durable=False)
 
 
 def load_generator(path: str | Path, net: str = "") -> Generator:

@@ -40,15 +40,29 @@ class Optimisers:
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` gave; parameters it does not name start afresh."""
+        """Take over what `state` gave; parameters it does not name start afresh.
+
+        Raises
+        ------
+        ValueError: something is missing of a parameter that it names, or of another shape; nothing
+            is taken over then.
+        """
         entries: dict[str, dict[str, Tensor]] = {}
         for key, value in state.items():
-            name, what = key.split("/")
+            name, _, what = key.partition("/")
             entries.setdefault(name, {})[what] = value.clone()
-        for net, module in self._modules.items():
-            for name, parameter in module.named_parameters():
-                if f"{net}.{name}" in entries:
-                    self._adams[net].state[parameter] = {
-                        what: value.to(parameter.device)
-                        for what, value in entries[f"{net}.{name}"].items()
-                    }
+        own = {
+            f"{net}.{name}": (net, parameter)
+            for net, module in self._modules.items()
+            for name, parameter in module.named_parameters()
+        }
+        for name in own.keys() & entries.keys():
+            shape = own[name][1].shape
+            due = {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}
+            if {what: value.shape for what, value in entries[name].items()} != due:
+                raise ValueError(f"the optimiser's state of {name} does not fit")
+        for name in own.keys() & entries.keys():
+            net, parameter = own[name]
+            self._adams[net].state[parameter] = {
+                what: value.to(parameter.device) for what, value in entries[name].items()
+            }

@@ -1,15 +1,16 @@
 """What a strategy needs to go on after a round: saved each round, read by the key `resume`."""
 
-import json
+import contextlib
+import logging
+import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
-
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import State
-from huscf_flwr.system.files import replacing
+from huscf_flwr.nets.saved import BrokenFile, load_tensors, save_tensors
+
+log = logging.getLogger(__name__)
 
 _KEPT = 2
 
@@ -27,6 +28,7 @@ class Checkpoint:
         where clients train whole nets.
     probe: what clusters were found by, where they were: the discriminator's first blocks, and as
         `activations/<client>` what they make of a client's images.
+    cuts: of each client, as text; empty where clients train whole nets.
     """
 
     round: int
@@ -34,26 +36,64 @@ class Checkpoint:
     assignment: dict[int, int]
     servers: dict[int, State] = field(default_factory=dict)
     probe: State = field(default_factory=dict)
+    cuts: dict[int, str] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
-        """Write `round-XXX.safetensors` and remove all but the newest two."""
+        """Write `round-XXX.safetensors` and remove all but the newest two.
+
+        Raises
+        ------
+        OSError: it cannot be written; those before are still there.
+        """
         tensors: State = {}
         kinds = (("server", self.servers), ("model", self.models), ("probe", {0: self.probe}))
         for kind, states in kinds:
             for cluster, state in states.items():
                 tensors |= {f"{kind}-{cluster}:{name}": value for name, value in state.items()}
-        # Clusters may share the server's blocks; a file holds every tensor apart.
-        tensors = {name: value.clone() for name, value in tensors.items()}
-        facts = {"round": self.round, "assignment": self.assignment}
-        path = folder / f"round-{self.round:03d}.safetensors"
-        with replacing(path) as aside:
-            safetensors.torch.save_file(tensors, aside, metadata={"facts": json.dumps(facts)})
+        facts = {
+            "round": self.round,
+            "assignment": self.assignment,
+            "cuts": self.cuts,
+        }
+        save_tensors(folder / f"round-{self.round:03d}.safetensors", tensors, facts)
         for old in _files(folder)[:-_KEPT]:
             old.unlink()
 
 
+def client_states(run_folder: Path) -> Path:
+    """Where clients on this machine keep theirs."""
+    return run_folder / "checkpoints" / "clients"
+
+
+def states_of_clients(
+    run_folder: Path, before: Path | None, rounds_before: int
+) -> dict[str, str | int]:
+    """What clients have to know to keep their state after a round, and to find it again.
+
+    The run has a name for that, the same when it goes on. It is in a file of its own, as two runs
+    are equal in all others.
+
+    Parameters
+    ----------
+    run_folder: of this run, which has begun.
+    before: folder of the run that it goes on from, or None.
+    rounds_before: after how many rounds it goes on.
+    """
+    name = secrets.token_hex(8)
+    with contextlib.suppress(OSError):  # then clients begin afresh, now or when this run goes on
+        if before is not None:
+            name = (client_states(before) / "run").read_text().strip()
+        (client_states(run_folder) / "run").write_text(name)
+    return {
+        "run": name,
+        "state-dir": str(client_states(run_folder)),
+        "resume-dir": str(client_states(before)) if before is not None else "",
+        "resume-round": rounds_before,
+    }
+
+
 def checkpoint_to_resume(run_folder: Path, like: State, rounds: int) -> Checkpoint:
-    """The last checkpoint of a run, to go on from.
+    """The last good checkpoint of a run, to go on from; what is wrong with later ones is logged.
 
     Parameters
     ----------
@@ -63,9 +103,9 @@ def checkpoint_to_resume(run_folder: Path, like: State, rounds: int) -> Checkpoi
 
     Raises
     ------
-    UserError: it has none or one that cannot be read, trained another net, or has all the rounds.
+    UserError: it has none that is good, trained another net, or has all the rounds.
     """
-    checkpoint = _newest(run_folder)
+    checkpoint = _last_good(run_folder)
     expected = {name: value.shape for name, value in like.items()}
     for model in checkpoint.models.values():
         if {name: value.shape for name, value in model.items()} != expected:
@@ -78,28 +118,40 @@ def checkpoint_to_resume(run_folder: Path, like: State, rounds: int) -> Checkpoi
     return checkpoint
 
 
-def _newest(run_folder: Path) -> Checkpoint:
+def _last_good(run_folder: Path) -> Checkpoint:
     files = _files(run_folder / "checkpoints")
     if not files:
         raise UserError(f'resume="{run_folder}": no checkpoint in it')
+    for file in reversed(files):
+        try:
+            found = _read(file)
+        except BrokenFile as error:
+            problem = f"{file}: {error}"
+            log.warning("a checkpoint is left out: %s", problem)
+        else:
+            log.info("going on after round %d, from %s", found.round, file)
+            return found
+    raise UserError(f'resume="{run_folder}": no good checkpoint in it: {problem}')
+
+
+def _read(file: Path) -> Checkpoint:
+    tensors, facts = load_tensors(file)
     try:
-        with safetensors.safe_open(files[-1], framework="pt") as file:
-            facts = json.loads(file.metadata()["facts"])
-            parts: dict[str, dict[int, State]] = {"server": {}, "model": {}, "probe": {}}
-            for name in file.keys():  # noqa: SIM118
-                part, _, rest = name.partition(":")
-                kind, _, cluster = part.partition("-")
-                parts[kind].setdefault(int(cluster), {})[rest] = file.get_tensor(name)
-        assignment = {int(client): int(label) for client, label in facts["assignment"].items()}
+        parts: dict[str, dict[int, State]] = {"server": {}, "model": {}, "probe": {}}
+        for name, value in tensors.items():
+            part, _, rest = name.partition(":")
+            kind, _, cluster = part.partition("-")
+            parts[kind].setdefault(int(cluster), {})[rest] = value
         return Checkpoint(
             int(facts["round"]),
             parts["model"],
-            assignment,
+            {int(client): int(label) for client, label in facts["assignment"].items()},
             parts["server"],
             parts["probe"].get(0, {}),
+            {int(client): str(cut) for client, cut in facts["cuts"].items()},
         )
-    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{files[-1]}: cannot be read as a checkpoint: {error}") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BrokenFile(f"not what a checkpoint holds: {error}") from None
 
 
 def _files(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,14 +21,14 @@ import numpy as np
 from huscf_flwr.config import RunConfig, Value
 from huscf_flwr.data.partition import label_counts
 from huscf_flwr.data.sources import load_domain
-from huscf_flwr.errors import UserError
+from huscf_flwr.errors import UserError, cause
 from huscf_flwr.evaluation.recovery import cluster_recovery
 from huscf_flwr.evaluation.scores import CHEAP_SCORES, REAL
 from huscf_flwr.nets.generator import Generator
 from huscf_flwr.planning.plan import Plan
 from huscf_flwr.planning.timeline import draw_timeline
 from huscf_flwr.report.board import Board, require_tensorboard
-from huscf_flwr.report.checkpoint import Checkpoint
+from huscf_flwr.report.checkpoint import Checkpoint, client_states
 from huscf_flwr.report.files import BY_CUT, CLUSTERS, DETAILS, METRICS, OTHERS, PLACE, Member
 from huscf_flwr.report.grids import GRID_ROWS, by_class, save_grid, save_images
 from huscf_flwr.report.page import write_page
@@ -61,6 +62,8 @@ class RunReport:
         if config.tensorboard:
             require_tensorboard()
         self.folder = Path()
+        self.rounds = 0
+        """After how many there is a checkpoint."""
 
     def start(self) -> None:
         """Create the run's folder and point `runs/latest` to it.
@@ -84,17 +87,25 @@ class RunReport:
             draw_timeline(plan, aside)
 
     def record(self, record: RoundRecord) -> None:
-        """Write and log a round that is complete: its losses, clusters, samples and scores."""
+        """Write and log a complete round: its losses, clusters, samples, scores, generators.
+
+        What cannot be written, since the disk is full for example, is a warning.
+        """
         self._fit_seconds += record.seconds
         self._client_iterations += record.iterations * len(record.clients)
-        for cluster, generator in self._generators(record).items():
-            name = f"round-{record.round:03d}-cluster-{cluster}.png"
-            with replacing(self.folder / "samples" / name) as aside:
-                save_grid(generator, aside)
-        for domain in record.main_clusters():
-            self._show_real(domain)
-        self._append("metrics.csv", METRICS, self._metrics(record))
-        self._append("clusters.csv", CLUSTERS, map(vars, self._members(record)))
+        with self._spared("samples"):
+            for cluster, generator in self._generators(record).items():
+                name = f"round-{record.round:03d}-cluster-{cluster}.png"
+                with replacing(self.folder / "samples" / name) as aside:
+                    save_grid(generator, aside)
+            for domain in record.main_clusters():
+                self._show_real(domain)
+        with self._spared("metrics.csv"):
+            self._append("metrics.csv", METRICS, self._metrics(record))
+        with self._spared("clusters.csv"):
+            self._append("clusters.csv", CLUSTERS, map(vars, self._members(record)))
+        with self._spared("generators"):
+            self.generators(record)
         log.info(self._round_line(record))
         for cluster, scores in record.client_scores.items():
             mean = ClientScores.mean(scores)
@@ -112,13 +123,23 @@ class RunReport:
             self._write_page()
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Save what it takes to go on after this round."""
-        checkpoint.save(self.folder / "checkpoints")
+        """Save what it takes to go on after this round; a warning where that is impossible."""
+        with self._spared(f"the checkpoint of round {checkpoint.round}"):
+            checkpoint.save(self.folder / "checkpoints")
+            self.rounds = checkpoint.round
 
     def generators(self, record: RoundRecord) -> None:
-        """Save the generators of the last round."""
+        """Save the generators of a round, in place of those of the round before.
+
+        Raises
+        ------
+        OSError: they cannot be written.
+        """
         for cluster, generator in self._generators(record).items():
             generator.save(self.folder / f"generator-cluster-{cluster}.safetensors")
+        for path in self.folder.glob("generator-cluster-*.safetensors"):
+            if int(path.stem.rpartition("-")[2]) not in record.models:
+                path.unlink()
 
     def finish(self, record: RoundRecord, extra: Mapping[str, Any]) -> None:
         """Write summary.json, and all that shows it.
@@ -179,7 +200,7 @@ class RunReport:
         try:
             yield
         except Exception as error:  # whatever it is, training goes on
-            log.warning("%s is not written: %s: %s", name, type(error).__name__, error)
+            log.warning("%s: not written: %s: %s", name, type(error).__name__, cause(error))
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         with replacing(self.folder / name) as aside:
@@ -284,27 +305,38 @@ class RunReport:
 
 
 def _create_folder(config: RunConfig, base: Path) -> Path:
+    """A folder that no other run has or takes."""
     runs = base / "runs"
     label = config.name or config.strategy
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = base / config.output_dir if config.output_dir else runs / f"{stamp}-{label}"
     number = 2
-    while not config.output_dir and folder.exists():
-        folder = runs / f"{stamp}-{label}-{number}"
-        number += 1
     try:
-        if (folder / "config.toml").exists():
-            raise UserError(f'output-dir="{folder}" holds a run already: name another folder')
-        for part in (folder, folder / "samples", folder / "checkpoints"):
+        while not _claimed(folder):
+            if config.output_dir:
+                raise UserError(f'output-dir="{folder}" holds a run already: name another folder')
+            folder = runs / f"{stamp}-{label}-{number}"
+            number += 1
+        for part in (folder / "samples", client_states(folder)):
             part.mkdir(parents=True, exist_ok=True)
         runs.mkdir(exist_ok=True)
-        pointer = runs / f".latest-{os.getpid()}"
+        pointer = runs / f".latest-{os.getpid()}-{threading.get_ident()}"
         pointer.unlink(missing_ok=True)
         pointer.symlink_to(os.path.relpath(folder, runs), target_is_directory=True)
         pointer.replace(runs / "latest")
     except OSError as error:
         raise UserError(f'output-dir="{folder}" cannot be written: {error}') from None
     return folder.resolve()
+
+
+def _claimed(folder: Path) -> bool:
+    """Make this folder this run's; False if it is another's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / "config.toml").open("x").close()
+    except FileExistsError:
+        return False
+    return True
 
 
 def _by_domain(record: RoundRecord) -> dict[str, dict[str, Any]]:

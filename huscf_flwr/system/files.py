@@ -9,11 +9,12 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Write a file aside: the path to write to, which is renamed to `path` at the end.
 
     If the writing raises, what `path` held before stays, and nothing else is left. The path to
-    write to is hidden, ends as `path` does, and differs between processes and threads.
+    write to is hidden, ends as `path` does, and differs between processes and threads. Where it is
+    to be `durable`, the file survives from then on that the machine loses power.
 
     Raises
     ------
@@ -22,7 +23,11 @@ def replacing(path: Path) -> Iterator[Path]:
     aside = path.with_name(f".{path.stem}-{os.getpid()}-{threading.get_ident()}{path.suffix}")
     try:
         yield aside
+        if durable:
+            _to_disk(aside)
         aside.replace(path)
+        if durable:
+            _to_disk(path.parent)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
@@ -34,3 +39,12 @@ def allow_many_files() -> None:
     if soft != hard:
         with suppress(ValueError, OSError):  # macOS calls that unlimited which it does not allow
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of files, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,92 @@
+"""What a client keeps on disk after a round, so that a run that was cut off goes on as it was.
+
+The optimisers' moments and the place in the data stream: nothing of this goes to the server. A
+node keeps it in a folder of its own; where the run's folder is on the same machine, in there.
+"""
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from flwr.common import Config
+
+from huscf_flwr.errors import cause
+from huscf_flwr.nets import State
+from huscf_flwr.nets.saved import BrokenFile, load_tensors, save_tensors
+
+log = logging.getLogger(__name__)
+
+_ROUNDS = 2  # whose state is kept: the server may go on after its last checkpoint but one
+_RUNS = 4  # of which a node keeps something
+
+
+class Kept(NamedTuple):
+    """The iterations that a client has been told of so far, and its optimisers' state."""
+
+    iterations: int
+    moments: State
+
+
+def keep(config: Config, kept: Kept) -> None:
+    """Save what lasts after the round that `config` describes; a warning where that fails."""
+    folder = _folder(config, "state-dir")
+    client, round_ = int(config["client"]), int(config["round"])
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = {"iterations": kept.iterations}
+        save_tensors(folder / f"client-{client}-round-{round_}.safetensors", kept.moments, facts)
+        for old in _files(folder, client)[:-_ROUNDS]:
+            old.unlink(missing_ok=True)
+        if folder.parent == _own_folder():
+            _forget_old_runs()
+    except OSError as error:
+        log.warning("client %d: its state is not kept in %s: %s", client, folder, cause(error))
+
+
+def kept(config: Config) -> Kept | None:
+    """What was kept after the round that the run goes on from, or the last one before; None if
+    the run does not go on, or nothing good is there.
+    """
+    after, client = int(config.get("resume-round", 0)), int(config["client"])
+    if not after:
+        return None
+    for file in reversed(_files(_folder(config, "resume-dir"), client)):
+        if _round(file) > after:
+            continue
+        try:
+            moments, facts = load_tensors(file)
+            return Kept(int(facts["iterations"]), moments)
+        except (BrokenFile, KeyError, TypeError, ValueError) as error:
+            log.warning("client %d: what it kept is left out: %s: %s", client, file, error)
+    log.warning("client %d: nothing was kept: its optimisers begin afresh", client)
+    return None
+
+
+def _folder(config: Config, key: str) -> Path:
+    """The one that the server names, if this is its machine; else the node's own of this run."""
+    named = Path(str(config.get(key, "")))
+    if named.is_absolute() and named.is_dir():
+        return named
+    return _own_folder() / str(config.get("run", "unnamed"))
+
+
+def _own_folder() -> Path:
+    state = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "huscf-flwr"
+
+
+def _forget_old_runs() -> None:
+    runs = sorted(_own_folder().iterdir(), key=lambda folder: folder.stat().st_mtime)
+    for run in runs[:-_RUNS]:
+        shutil.rmtree(run, ignore_errors=True)
+
+
+def _files(folder: Path, client: int) -> list[Path]:
+    """What a client has kept, in the order of the rounds."""
+    return sorted(folder.glob(f"client-{client}-round-*.safetensors"), key=_round)
+
+
+def _round(file: Path) -> int:
+    return int(file.stem.rpartition("-")[2])
