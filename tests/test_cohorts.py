@@ -6,6 +6,7 @@ import pytest
 from conftest import CUT, segments
 
 from huscf_flwr.runner.cohorts import Cohorts, Decision, Seat, share
+from huscf_flwr.runner.patience import Patience
 from huscf_flwr.runner.session import Session, SessionPlan
 from huscf_flwr.wire.channel import IterationLost
 from huscf_flwr.wire.frames import FrameKey
@@ -16,7 +17,7 @@ HALF, OTHER_HALF = object(), object()
 
 
 def cohorts(size: int | None) -> Cohorts:
-    return Cohorts(size, PATIENCE, GRACE)
+    return Cohorts(size, Patience(PATIENCE), GRACE)
 
 
 def seats(*iterations: int, half: object = HALF, first: int = 0, ready: bool = True) -> list[Seat]:
@@ -204,7 +205,7 @@ def test_those_of_another_half_who_never_came_are_not_waited_for() -> None:
 @pytest.mark.parametrize("patience_s", [PATIENCE, 5.0])
 def test_a_broken_connection_may_be_broken_for_so_long(patience_s: float) -> None:
     """For the grace, or for the patience if that is less; a decision is due when it ends."""
-    rules = Cohorts(None, patience_s, GRACE)
+    rules = Cohorts(None, Patience(patience_s), GRACE)
     end = 100 + min(GRACE, patience_s)
     some = seats(0, 0, ready=False)
     some[1].gone_at = 100
@@ -220,10 +221,10 @@ def test_a_broken_connection_may_be_broken_for_so_long(patience_s: float) -> Non
 
 def test_who_owes_a_frame_of_a_running_iteration_is_waited_for() -> None:
     some, rules = seats(1, 1), cohorts(4)
-    assert rules.missing(some, asked_at=100, now=101) == Decision(wait_s=PATIENCE - 1)
+    assert rules.missing(some, 2, asked_at=100, now=101) == Decision(wait_s=PATIENCE - 1)
     some[1].gone_at = 90
-    assert rules.missing(some, asked_at=100, now=101) == Decision(wait_s=90 + GRACE - 101)
-    assert rules.missing(some, asked_at=100, now=100 + PATIENCE) == Decision(late=some)
+    assert rules.missing(some, 2, asked_at=100, now=101) == Decision(wait_s=90 + GRACE - 101)
+    assert rules.missing(some, 2, asked_at=100, now=100 + PATIENCE) == Decision(late=some)
 
 
 def test_a_frame_that_comes_too_late_is_a_sign_of_life() -> None:
@@ -288,3 +289,20 @@ def test_rounds_in_which_much_goes_wrong_end_evenly(seed: int, size: int | None)
         now = max(now, min([at for at in coming if at > now] + ends))
     assert [seat.iteration for seat in some if seat is not vanishing] == [5] * 6
     assert vanishing.failed and vanishing.iteration == 3
+
+
+def test_nobody_is_waited_for_much_longer_than_is_usual() -> None:
+    """Five times the median of the same exchange, two seconds at least, never beyond the limit."""
+    patience = Patience(PATIENCE)
+    for _ in range(15):
+        patience.took(1, 0.01)
+    assert patience.seconds(1) == PATIENCE and patience.beyond(1, 50) == 0  # too few to say
+    patience.took(1, 30)
+    assert patience.seconds(1) == 2 and patience.seconds(0) == PATIENCE
+    assert patience.beyond(1, 0.05) == 0 and patience.beyond(1, 0.65) == pytest.approx(0.6)
+    for _ in range(200):
+        patience.took(1, 1.0)
+        patience.took(2, 20.0)
+    assert patience.seconds(1) == 5 and patience.seconds(2) == PATIENCE
+    assert patience.account_s(range(3), iterations=2) == 42
+    assert patience.account_s(range(1), iterations=9) == 5

@@ -1,7 +1,9 @@
 """The runner: who shares an iteration, what is answered twice, who is dropped and told why."""
 
+import contextlib
 import itertools
 import threading
+import time
 
 import pytest
 import torch
@@ -26,6 +28,7 @@ from conftest import (
 )
 
 from huscf_flwr.nets import initial_state
+from huscf_flwr.runner import patience
 from huscf_flwr.runner.session import Session
 from huscf_flwr.split.exchanges import Exchange
 from huscf_flwr.split.heads_and_tails import HeadsAndTails
@@ -250,6 +253,49 @@ def test_a_straggler_loses_the_iteration_and_joins_the_next(
         outcomes = runner.close_round()
     assert [(o.iterations, o.failure) for o in outcomes] == [(1, None), (2, None)]
     assert any(late_in.name in warning and "client 0" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("silent", [True, False], ids=["silent", "slow"])
+def test_who_keeps_the_others_waiting_again_and_again_is_left_out(
+    silent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silent in one exchange of every iteration, or just within what is waited for in each."""
+    monkeypatch.setattr(patience, "_FLOOR_S", 0.3)
+    monkeypatch.setattr(patience, "_ACCOUNT_S", 0.8)
+    warnings: list[str] = []
+    with running(segments(), warnings, cohort=None) as runner:
+        runner.expect(1, [CUT] * 4, 40)
+        own_pace = threading.Event()
+
+        def bad(channel: LocalChannel, key: FrameKey) -> None:
+            if key.iteration < 6:
+                return
+            if not silent:
+                own_pace.wait(0.27)
+            elif key.exchange == Exchange.DISCRIMINATE:
+                own_pace.wait(0.4)
+
+        def client(k: int) -> None:
+            channel = LocalChannel(runner, str(k))
+            for i in range(40):
+                with contextlib.suppress(IterationLost):
+                    for step in Exchange:
+                        if k == 3:
+                            bad(channel, FrameKey(1, i, step))
+                        channel.exchange(frame(step, iteration=i))
+            channel.close()
+
+        def out() -> None:
+            with pytest.raises(SessionError, match="client 3 kept the others waiting"):
+                client(3)
+
+        began = time.monotonic()
+        in_threads([lambda k=k: client(k) for k in range(3)] + [out])
+        took_s = time.monotonic() - began
+        outcomes = runner.close_round()
+    assert [o.iterations for o in outcomes[:3]] == [40] * 3
+    assert outcomes[3].failure and outcomes[3].failure in "".join(warnings)
+    assert took_s < 10  # where each iteration with it would have taken a third of a second or more
 
 
 def test_a_dropped_clients_gradients_count_as_zero() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from huscf_flwr.procedure import ServerHalf
+from huscf_flwr.runner.patience import Patience
 
 
 def share(clients: int, size: int | None) -> int:
@@ -35,6 +36,7 @@ class Seat:
     ready: whether it has sent what its iteration begins with.
     lagging: whether it was given up waiting for, and has not been heard of since.
     since: when it connected, was answered or sent something: whatever came last.
+    used_s: for how long it kept others waiting beyond what is usual.
     gone_at: when its connection broke, or None.
     """
 
@@ -47,6 +49,7 @@ class Seat:
     ready: bool = False
     lagging: bool = False
     since: float = 0.0
+    used_s: float = 0.0
     gone_at: float | None = None
 
     @property
@@ -86,12 +89,12 @@ class Cohorts:
     ----------
     size: how many clients share an iteration at most, of those who are there; None: all clients
         of the round that train with the same half of the server, who are waited for.
-    patience_s: how long anybody is waited for.
+    patience: how long anybody is waited for.
     grace_s: how long a client whose connection broke may take to come back.
     """
 
     size: int | None
-    patience_s: float
+    patience: Patience
     grace_s: float
     _given_up: set[int] = field(default_factory=set, init=False)
 
@@ -115,7 +118,7 @@ class Cohorts:
         # Time runs from when the last of them was busy with something else than waiting.
         first = min(seat.since for seat in there if seat.ready)
         for half, (ready, late, absent) in waiting.items():
-            left_s = max([first, *(seat.since for seat in late)]) + self.patience_s - now
+            left_s = max([first, *(seat.since for seat in late)]) + self.patience.seconds(0) - now
             if left_s <= 0:
                 if ready and absent:
                     self._given_up.add(half)
@@ -124,9 +127,11 @@ class Cohorts:
             wait_s = left_s if wait_s is None else min(left_s, wait_s)
         return Decision(wait_s=wait_s)
 
-    def missing(self, seats: Sequence[Seat], asked_at: float, now: float) -> Decision:
+    def missing(
+        self, seats: Sequence[Seat], exchange: int, asked_at: float, now: float
+    ) -> Decision:
         """Those of a running iteration who owe what the others have sent: wait, or do without."""
-        left_s = asked_at + self.patience_s - now
+        left_s = asked_at + self.patience.seconds(exchange) - now
         if left_s <= 0:
             return Decision(late=seats)
         back_s = self._until_back(seats, now)
@@ -146,7 +151,7 @@ class Cohorts:
 
     def _broken(self, seats: Iterable[Seat]) -> list[tuple[Seat, float]]:
         """Those whose connection broke, and when they have to be back."""
-        grace_s = min(self.grace_s, self.patience_s)
+        grace_s = min(self.grace_s, self.patience.longest_s)
         return [
             (seat, seat.gone_at + grace_s)
             for seat in seats

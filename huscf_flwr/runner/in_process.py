@@ -15,6 +15,7 @@ from concurrent.futures import Executor, Future
 from huscf_flwr.procedure import ClientTraining, ServerIteration, Steps, advance, check_answer
 from huscf_flwr.runner.cohorts import Cohorts
 from huscf_flwr.runner.pace import Pace, Progress, Stopwatch
+from huscf_flwr.runner.patience import Patience
 from huscf_flwr.runner.session import Session, SessionOutcome, SessionPlan, progress_of
 from huscf_flwr.tensors import TensorError, Tensors
 from huscf_flwr.wire.channel import SessionError
@@ -55,7 +56,7 @@ class InProcessRunner:
         for session in here.values():
             session.connect(_NOW)
             session.seat.ready = True
-        cohorts = Cohorts(self._cohort, patience_s=0.0, grace_s=0.0)
+        cohorts = Cohorts(self._cohort, Patience(0.0), grace_s=0.0)
         drive = _Drive(here, clients, cohorts, workers, self._stopwatch)
         drive.run()
         return drive.failed

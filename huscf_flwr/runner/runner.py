@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from huscf_flwr.procedure import ServerIteration
 from huscf_flwr.runner.cohorts import Cohorts, Decision, Seat
-from huscf_flwr.runner.echo import EchoDesk
+from huscf_flwr.runner.desks import EchoDesk, SessionDesk
 from huscf_flwr.runner.pace import Pace, Progress, Stopwatch
+from huscf_flwr.runner.patience import Patience
 from huscf_flwr.runner.session import Session, SessionOutcome, SessionPlan, progress_of
 from huscf_flwr.runner.tokens import EchoTokens, holder_of
 from huscf_flwr.system.cpu import cores, use_threads
@@ -29,7 +30,8 @@ class RunnerSettings:
     Attributes
     ----------
     cohort: clients that share an iteration at most; None: all of the round, who are waited for.
-    straggler_timeout: seconds an iteration waits for one exchange of a client, and for its cohort.
+    straggler_timeout: seconds an iteration waits for one exchange of a client, and for its cohort,
+        at most; less where others are faster, see `patience`.
     round_timeout: seconds after which nobody waits for an answer any more.
     """
 
@@ -67,6 +69,7 @@ class Runner:
         self._round: _Round | None = None
         self._busy = False
         self._stopwatch = Stopwatch()
+        self._patience = Patience(settings.straggler_timeout)
         self._echoes: list[tuple[Frame, Future[Frame]]] = []
         self._error: BaseException | None = None
         self._closed = False
@@ -83,8 +86,7 @@ class Runner:
         """
         in_order = sorted(plans, key=lambda plan: plan.client)
         sessions = {plan.token: Session(round_, plan) for plan in in_order}
-        patience_s = self.settings.straggler_timeout
-        cohorts = Cohorts(self.settings.cohort, patience_s, RECONNECT_SECONDS)
+        cohorts = Cohorts(self.settings.cohort, self._patience, RECONNECT_SECONDS)
         with self._changed:
             self._round = _Round(round_, sessions, cohorts)
             self._changed.notify_all()
@@ -152,7 +154,7 @@ class Runner:
                 raise SessionError(session.failure)
             session.connect(now)
             self._changed.notify_all()
-            return _SessionDesk(self, session)
+            return SessionDesk(self, session, self.settings.round_timeout)
 
     def _note_turns(self, round_: _Round) -> None:
         """Say once if some clients begin a round when others have been through with it."""
@@ -198,9 +200,31 @@ class Runner:
             if (answer := session.answer_to(frame.key)) is not None:
                 return answer  # repeated while this one was checked
             self._admit(session, frame, problem)
-            future = session.take(frame, time.monotonic())
+            now = time.monotonic()
+            self._time(session, now)
+            if session.failure is not None:
+                raise SessionError(session.failure)
+            future = session.take(frame, now)
             self._changed.notify_all()
             return future
+
+    def _time(self, session: Session, now: float) -> None:
+        """Note how long a client took for a frame, if it has been on its way since its answer."""
+        seat, exchange = session.seat, session.exchange
+        if seat.iteration or exchange:  # or it has been getting ready
+            took_s = now - seat.since
+            self._patience.took(exchange, took_s)
+            self._charge(session, self._patience.beyond(exchange, took_s))
+
+    def _charge(self, session: Session, seconds: float) -> None:
+        """End the part of a client that keeps the others waiting again and again."""
+        session.seat.used_s += seconds
+        due = self._patience.account_s(range(len(session.specs)), session.plan.iterations)
+        if session.seat.used_s > due:
+            self._fail(
+                session,
+                f"kept the others waiting for {session.seat.used_s:.3g} s beyond what is usual",
+            )
 
     def _admit(self, session: Session, frame: Frame, problem: str | None = None) -> None:
         """Raise unless this frame is due, and there is no problem with what it holds."""
@@ -286,18 +310,19 @@ class Runner:
         return None
 
     def _give_up(self, round_: _Round, decision: Decision) -> None:
-        timeout = f"straggler-timeout={self.settings.straggler_timeout:g} s"
+        limit = self._patience.in_words(0)
         for seat in decision.late:
             session = round_.by_seat[seat]
             seat.lagging = True
             self._warn(
-                f"client {seat.client} is late by {timeout} for {session.name_of(session.due)}: "
+                f"client {seat.client} is late by {limit} for {session.name_of(session.due)}: "
                 "the others go on without it"
             )
+            self._charge(session, self._patience.seconds(0))
         if decision.absent:
             self._warn(
                 f'cohort="all", but {decision.absent} of {len(round_.sessions)} clients did not '
-                f"come within {timeout}: the rest of round {round_.number} goes on with those who "
+                f"come within {limit}: the rest of round {round_.number} goes on with those who "
                 "are there. In a simulation, no more clients train at a time than its pool has "
                 "workers: give it as many, or use huscf train"
             )
@@ -305,14 +330,14 @@ class Runner:
     def _iterate(self, cohort: Sequence[Session]) -> None:
         iteration = cohort[0].plan.half.iteration({s.plan.client: s.plan.place for s in cohort})
         for exchange in range(len(cohort[0].specs)):
-            requests = self._collect(cohort)
+            requests = self._collect(cohort, exchange)
             if not requests:
                 return
             cohort = [s for s in cohort if s.plan.client in requests]
             self._reply(cohort, iteration.answer(exchange, requests), iteration)
             iteration.step(exchange)
 
-    def _collect(self, cohort: Sequence[Session]) -> dict[int, Tensors]:
+    def _collect(self, cohort: Sequence[Session], exchange: int) -> dict[int, Tensors]:
         """Wait for the cohort's frames, by client; who sends none in time is dropped."""
         asked_at = time.monotonic()
         with self._changed:
@@ -324,7 +349,8 @@ class Runner:
                 if not missing:
                     return {s.plan.client: s.pending.tensors for s in cohort if s.pending}
                 seats = [session.seat for session in missing]
-                decision = self._round.cohorts.missing(seats, asked_at, time.monotonic())
+                now = time.monotonic()
+                decision = self._round.cohorts.missing(seats, exchange, asked_at, now)
                 for seat in decision.late:
                     self._lose(self._round.by_seat[seat])
                 if decision.late:
@@ -344,11 +370,13 @@ class Runner:
 
     def _lose(self, session: Session) -> None:
         """Drop a session that is late from this iteration; it may join the next."""
+        exchange = session.exchange
         session.lose(
-            f"was late by straggler-timeout={self.settings.straggler_timeout:g} s for "
+            f"was late by {self._patience.in_words(exchange)}, for "
             f"{session.name_of(session.due)}: the others finished the iteration without it"
         )
         self._warn(session.lost)
+        self._charge(session, self._patience.seconds(exchange))
 
     def _fail(self, session: Session, reason: str) -> None:
         if session.fail(reason):
@@ -362,36 +390,3 @@ class Runner:
             session = round_.by_seat[seat]
             gone = f"disconnected in {session.name_of(session.due)}"
             self._fail(session, session.complaint or gone)
-
-
-class _SessionDesk:
-    """A session as its channel sees it."""
-
-    def __init__(self, runner: Runner, session: Session) -> None:
-        self._runner = runner
-        self._session = session
-        self.connection = session.connection
-
-    @property
-    def failure(self) -> str | None:
-        return self._session.failure
-
-    def exchange_frame(self, frame: Frame) -> Frame:
-        future = self._runner.submit(self._session, frame, self.connection)
-        timeout_s = self._runner.settings.round_timeout
-        try:
-            return future.result(timeout=timeout_s)
-        except TimeoutError:
-            raise SessionError(
-                f"client {self._session.plan.client}: no answer to "
-                f"{self._session.name_of(frame.key)} within round-timeout={timeout_s:g} s"
-            ) from None
-
-    def disconnected(self, connection: int) -> None:
-        self._runner.disconnected(self._session, connection)
-
-    def refuse(self, reason: str) -> str:
-        return self._runner.refuse(self._session, reason)
-
-    def leave(self, reason: str) -> None:
-        self._runner.leave(self._session, reason)

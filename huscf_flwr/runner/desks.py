@@ -1,0 +1,101 @@
+"""Where clients' frames come in: for training, and for measuring a link to the runner."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Protocol
+
+import torch
+
+from huscf_flwr.runner.session import Session
+from huscf_flwr.tensors import TensorError, check_values
+from huscf_flwr.wire.channel import SessionError
+from huscf_flwr.wire.frames import Frame
+
+
+class EchoDesk:
+    """Answers every frame with itself, checked as all frames are, but no net sees it."""
+
+    connection = 0
+
+    def __init__(self, echo: Callable[[Frame], Future[Frame]], patience_s: float) -> None:
+        """`echo` gives the frame back, by way of the thread that answers all others."""
+        self._echo = echo
+        self._patience_s = patience_s
+        self.failure: str | None = None
+
+    def exchange_frame(self, frame: Frame) -> Frame:
+        """The same frame.
+
+        Raises
+        ------
+        SessionError: it has values that no frame may have, or the runner is silent.
+        """
+        try:
+            for tensor in frame.tensors.values():
+                if tensor.dtype != torch.float32:
+                    raise TensorError(f'"echo" has dtype {tensor.dtype}')
+                check_values(tensor, "echo")
+            return self._echo(frame).result(self._patience_s)
+        except TensorError as error:
+            raise SessionError(f"sent an invalid frame: {error}") from error
+        except TimeoutError:
+            raise SessionError(f"no echo within {self._patience_s:g} s") from None
+
+    def disconnected(self, connection: int) -> None:
+        """Nothing depends on it."""
+
+    def refuse(self, reason: str) -> str:
+        """Nothing depends on it."""
+        return reason
+
+    def leave(self, reason: str) -> None:
+        """Nothing depends on it."""
+        self.failure = reason
+
+
+class Trainer(Protocol):
+    """Who trains with what comes in; see `wire.channel.Desk` for what each does."""
+
+    def submit(self, session: Session, frame: Frame, connection: int) -> Future[Frame]: ...
+    def refuse(self, session: Session, problem: str) -> str: ...
+    def disconnected(self, session: Session, connection: int) -> None: ...
+    def leave(self, session: Session, reason: str) -> None: ...
+
+
+class SessionDesk:
+    """Takes the frames of one connection of a client to the session of its round."""
+
+    def __init__(self, trainer: Trainer, session: Session, patience_s: float) -> None:
+        """`patience_s` is how long any answer may take."""
+        self._trainer = trainer
+        self._session = session
+        self._patience_s = patience_s
+        self.connection = session.connection
+
+    @property
+    def failure(self) -> str | None:
+        """See `wire.channel.Desk`."""
+        return self._session.failure
+
+    def exchange_frame(self, frame: Frame) -> Frame:
+        """See `wire.channel.Desk`."""
+        future = self._trainer.submit(self._session, frame, self.connection)
+        try:
+            return future.result(self._patience_s)
+        except TimeoutError:
+            raise SessionError(
+                f"client {self._session.plan.client}: no answer to "
+                f"{self._session.name_of(frame.key)} within round-timeout={self._patience_s:g} s"
+            ) from None
+
+    def disconnected(self, connection: int) -> None:
+        """See `wire.channel.Desk`."""
+        self._trainer.disconnected(self._session, connection)
+
+    def refuse(self, reason: str) -> str:
+        """See `wire.channel.Desk`."""
+        return self._trainer.refuse(self._session, reason)
+
+    def leave(self, reason: str) -> None:
+        """See `wire.channel.Desk`."""
+        self._trainer.leave(self._session, reason)
