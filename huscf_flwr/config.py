@@ -125,7 +125,9 @@ class RunConfig:
         "(all); or at most so many, whoever is ready: the fewer, the more steps the server's "
         "blocks take",
     )
-    straggler_timeout: float = _key(60.0, "seconds to wait for a client's frame", above=0)
+    straggler_timeout: float = _key(
+        60.0, "most seconds to wait for a client's frame; less where others are faster", above=0
+    )
     round_timeout: float = _key(
         3600.0,
         "flwr run: seconds that a round may take; huscf train, which does not limit rounds: "

@@ -126,7 +126,7 @@ class InProcessServer(GANServer):
         super().__init__(strategy, max_workers=cores())
         self._workers = workers
 
-    def fit_round(
+    def train_round(
         self, server_round: int, timeout: float | None
     ) -> tuple[Parameters | None, dict[str, Scalar], FitResultsAndFailures] | None:
         """A round; `timeout` does not limit it."""

@@ -39,7 +39,7 @@ from huscf_flwr.report.records import ClientInfo, ClientRound, ClientScores, Rou
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.runner.pace import Progress
 from huscf_flwr.split.cuts import Cut
-from strategies.failures import EvaluateFailures, FitFailures, explain
+from strategies.failures import EvaluateFailures, FitFailures, RoundLost, explain
 from strategies.roster import Roster
 from strategies.scoring import Scoring
 from strategies.updates import Combined, Update, good_updates
@@ -94,7 +94,8 @@ class GANStrategy(Strategy):
         self._scoring = Scoring(config, base_dir)
         # In one process as many as share an iteration: they measure what each will get of it.
         at_a_time = _MEET_AT_A_TIME if serve else config.cohort_size or _MEET_AT_A_TIME
-        self.roster = Roster(config, self.question, self.choose_cuts, at_a_time)
+        nodes = self.restored.nodes if self.restored is not None else {}
+        self.roster = Roster(config, self.question, self.choose_cuts, at_a_time, nodes)
         self._round_started = 0.0
         self._iterations = 0
         self._instructed: list[int] = []
@@ -140,7 +141,8 @@ class GANStrategy(Strategy):
         """What it takes to go on after this round."""
         infos = self.roster.clients.values()
         cuts = {info.number: str(info.cut) for info in infos if info.cut is not None}
-        return Checkpoint(server_round, self.models, self.assignment, cuts=cuts)
+        nodes = {c: i.number for c, i in self.roster.clients.items() if i.part is None}
+        return Checkpoint(server_round, self.models, self.assignment, cuts=cuts, nodes=nodes)
 
     def open_round(
         self, server_round: int, clients: list[ClientInfo], iterations: int
@@ -212,7 +214,7 @@ class GANStrategy(Strategy):
         """Wait for the clients, ask who they are, and start from fresh parameters."""
         config = self.config
         self.report.start()
-        self._states |= states_of_clients(self.report.folder, self._resumed, self.rounds_before)
+        self._states |= states_of_clients(self.report.folder, self._resumed)
         log.info("waiting for clients, for %g s at most", config.start_timeout)
         infos = list(self.roster.gather(client_manager).values())
         self.check_clients(infos)
@@ -266,7 +268,7 @@ class GANStrategy(Strategy):
 
         Raises
         ------
-        UserError: no client finished the round.
+        RoundLost: no client finished the round.
         """
         server_round += self.rounds_before
         activations, reasons = self.close_round()
@@ -277,7 +279,7 @@ class GANStrategy(Strategy):
         explain(server_round, reasons, failures)
         if not updates:
             causes = "; ".join(sorted(set(reasons.values()))) or str(failures[:1])
-            raise UserError(f"round {server_round}: no client finished it: {causes}")
+            raise RoundLost(f"round {server_round}: no client finished it: {causes}")
         combined = self.combine(server_round, updates)
         self.assignment.update(combined.assignment)
         # A cluster whose clients all missed this round goes on with them when they come back.

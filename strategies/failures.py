@@ -1,4 +1,4 @@
-"""Why clients are missing in a round, in the log."""
+"""Why clients are missing in a round, in the log; and a round that all are missing in."""
 
 import logging
 from collections.abc import Mapping
@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from flwr.common import EvaluateRes, FitRes
 from flwr.server.client_proxy import ClientProxy
 
+from huscf_flwr.errors import UserError
+
 log = logging.getLogger("huscf_flwr.strategy")
+
+
+class RoundLost(UserError):
+    """Nobody finished a round; nothing has changed by it, and it may be repeated."""
+
 
 FitFailures = list[tuple[ClientProxy, FitRes] | BaseException]
 EvaluateFailures = list[tuple[ClientProxy, EvaluateRes] | BaseException]

@@ -24,7 +24,8 @@ Present = dict[ClientProxy, ClientInfo]
 class Roster:
     """The clients met so far, by Flower's id, and those left out because they cannot train.
 
-    Clients are numbered by partition id, or where nodes have none by the lowest free number.
+    Clients are numbered by partition id; where nodes have none, by what the run that this one goes
+    on from called the node, or by the lowest free number. A node is its key, where it has one.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Roster:
         question: Callable[[], Config],
         choose_cuts: ChooseCuts,
         at_a_time: int,
+        known: Mapping[str, int] | None = None,
     ) -> None:
         """Nobody is asked before `gather`.
 
@@ -42,11 +44,13 @@ class Roster:
         question: what clients are told when they are asked who they are.
         choose_cuts: called with all new clients, in the order of their numbers.
         at_a_time: how many are asked at once; they may measure themselves then.
+        known: numbers by Flower's id of nodes that were there in the run before.
         """
         self._config = config
         self._question = question
         self._choose_cuts = choose_cuts
         self._at_a_time = at_a_time
+        self._known = dict(known or {})
         self._domains = {source.name for source in config.data_settings(".").sources}
         self._partitions = 0  # of the data that is dealt, as the first client says
         self._unusable: set[str] = set()
@@ -156,11 +160,14 @@ class Roster:
         """Clients as the strategy knows them, without cuts, in the order of their numbers."""
         taken = {info.number for info in self.clients.values()}
         new: dict[str, ClientInfo] = {}
-        # Nodes with a partition first, so that nobody else takes its number.
-        for cid, who in sorted(found.items(), key=lambda item: item[1].part is None):
-            number = who.part[0] if who.part else -1
+        # Those whose number is known first, so that nobody else takes it.
+        own = {c: who.part[0] if who.part else self._known.get(c, -1) for c, who in found.items()}
+        away = {n for c, n in self._known.items() if c not in own}
+        for cid, who in sorted(found.items(), key=lambda item: own[item[0]] < 0):
+            number = own[cid]
             if number < 0 or number in taken:
-                number = next(n for n in range(len(taken) + 1) if n not in taken)
+                kept = taken | away  # by those who may come back
+                number = next(n for n in range(len(kept) + 1) if n not in kept)
             taken.add(number)
             part = who.part if who.domain else None
             new[cid] = ClientInfo(number, who.size, who.domain, who.device, part=part)

@@ -3,14 +3,16 @@
 import logging
 import threading
 
-from flwr.common import Scalar
+from flwr.common import Parameters, Scalar
 from flwr.server import History, Server, SimpleClientManager
-from flwr.server.server import EvaluateResultsAndFailures
+from flwr.server.server import EvaluateResultsAndFailures, FitResultsAndFailures
 
 from strategies.base import GANStrategy
+from strategies.failures import RoundLost
 
 log = logging.getLogger(__name__)
 _HEARTBEAT_SECONDS = 20.0
+_ATTEMPTS = 3
 
 
 class GANServer(Server):
@@ -35,6 +37,28 @@ class GANServer(Server):
             done.set()
             heart.join()
             self._strategy.close()
+
+    def fit_round(
+        self, server_round: int, timeout: float | None
+    ) -> tuple[Parameters | None, dict[str, Scalar], FitResultsAndFailures] | None:
+        """A round; where nobody finishes it, it is repeated with those who are there then.
+
+        Raises
+        ------
+        UserError: it was repeated in vain, or nobody came in time.
+        """
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self.train_round(server_round, timeout)
+            except RoundLost as lost:
+                log.warning("%s; it is repeated", lost)
+        return self.train_round(server_round, timeout)
+
+    def train_round(
+        self, server_round: int, timeout: float | None
+    ) -> tuple[Parameters | None, dict[str, Scalar], FitResultsAndFailures] | None:
+        """A round, once; raises `RoundLost` if nobody finishes it."""
+        return super().fit_round(server_round, timeout)
 
     def evaluate_round(
         self, server_round: int, timeout: float | None

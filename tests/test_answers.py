@@ -138,13 +138,15 @@ class Node(ClientProxy):
 FAST = {"flops-per-s": 1e9, "link-bytes-per-s": 1e8, "overhead-s": 0.0}
 
 
-def meeting(*nodes: Node) -> tuple[Roster, SimpleClientManager]:
+def meeting(
+    *nodes: Node, known: Mapping[str, int] | None = None
+) -> tuple[Roster, SimpleClientManager]:
     config = RunConfig(num_clients=len(nodes), devices="measured", num_classes=3, width=2)
     planner = CutPlanner(config, net_shapes(config.net_spec), ".", lambda cohort: 1e9)
     manager = SimpleClientManager()
     for node in nodes:
         manager.register(node)
-    return Roster(config, dict, planner.choose, at_a_time=4), manager
+    return Roster(config, dict, planner.choose, at_a_time=4, known=known), manager
 
 
 def test_latecomers_that_cannot_train_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
@@ -177,6 +179,17 @@ def test_at_the_first_meeting_an_impossible_device_ends_the_run() -> None:
     roster, manager = meeting(Node("a", {**OWN, **FAST}), Node("b", {**OWN, "profile": "phone"}))
     with pytest.raises(UserError, match='client 1 has the profile "phone"'):
         roster.gather(manager)
+
+
+def test_a_client_is_its_node_and_not_its_order_of_arrival() -> None:
+    """In a run that goes on, those of the run before have their numbers, there or not."""
+    nodes = [Node(cid, {**OWN, **FAST}) for cid in "adc"]
+    roster, manager = meeting(*nodes, known={"c": 0, "b": 1, "a": 2})
+    roster.gather(manager)
+    assert {p.cid: roster.number_of(p) for p in nodes} == {"a": 2, "d": 3, "c": 0}
+    late = Node("b", {**OWN, **FAST})
+    manager.register(late)
+    assert roster.present(manager)[late].number == 1
 
 
 def test_who_gives_no_answer_is_asked_again(caplog: pytest.LogCaptureFixture) -> None:

@@ -108,12 +108,32 @@ def test_a_client_that_was_left_out_of_a_round_is_back_in_the_next(folder: Path)
     assert members == {"1": ["0", "2"], "2": ["0", "1", "2"]}
 
 
-def test_a_round_that_nobody_finishes_ends_the_run(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_round_that_nobody_finishes_is_repeated(
+    times: int, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Twice; then the run ends, and can be gone on with."""
+    begin, tries = SplitGANClient.begin, dict.fromkeys(range(3), 0)
+
     def fail(self: GANClient, parameters: Any, config: Any) -> Any:
-        raise OSError("the disk is full")
+        client, tried = config["client"], tries[config["client"]]
+        if config["round"] == 2 and tried < times:
+            tries[client] += 1
+            raise OSError("the disk is full")
+        return begin(self, parameters, config)  # type: ignore[arg-type]
 
     monkeypatch.setattr(SplitGANClient, "begin", fail)
-    with pytest.raises(UserError, match=r"round 1: no client finished it"):
-        Engine(tiny(), str(folder)).run()
+    engine = Engine(tiny(output_dir="out"), str(folder))
+    with caplog.at_level(logging.WARNING, logger="huscf_flwr"):
+        if times == 3:
+            with pytest.raises(UserError, match=r"round 2: no client finished it"):
+                engine.run()
+        else:
+            engine.run()
+    rows = list(csv.DictReader((folder / "out" / "clusters.csv").open()))
+    trained = [row["round"] for row in rows]
+    assert trained == sorted(["1"] * 3 + (["2", "3"] * 3 if times == 2 else []))
+    assert "it is repeated" in caplog.text
+    assert list((folder / "out").glob("generator-cluster-*.safetensors"))
+    last = "round-001" if times == 3 else "round-003"
+    assert (folder / "out" / "checkpoints" / f"{last}.safetensors").exists()

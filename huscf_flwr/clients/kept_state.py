@@ -1,4 +1,4 @@
-"""What a client keeps on disk after a round, so that a run that was cut off goes on as it was.
+"""What a client keeps on disk after a round, so that it goes on as it was when it was cut off.
 
 The optimisers' moments and the place in the data stream: nothing of this goes to the server. A
 node keeps it in a folder of its own; where the run's folder is on the same machine, in there.
@@ -46,21 +46,19 @@ def keep(config: Config, kept: Kept) -> None:
 
 
 def kept(config: Config) -> Kept | None:
-    """What was kept after the round that the run goes on from, or the last one before; None if
-    the run does not go on, or nothing good is there.
+    """What was kept after the last round before the one that `config` describes: of this run, or
+    of the one that it goes on from. None if there is nothing good.
     """
-    after, client = int(config.get("resume-round", 0)), int(config["client"])
-    if not after:
-        return None
-    for file in reversed(_files(_folder(config, "resume-dir"), client)):
-        if _round(file) > after:
-            continue
-        try:
-            moments, facts = load_tensors(file)
-            return Kept(int(facts["iterations"]), moments)
-        except (BrokenFile, KeyError, TypeError, ValueError) as error:
-            log.warning("client %d: what it kept is left out: %s: %s", client, file, error)
-    log.warning("client %d: nothing was kept: its optimisers begin afresh", client)
+    round_, client = int(config["round"]), int(config["client"])
+    for key in ("state-dir", "resume-dir"):
+        for file in reversed(_files(_folder(config, key), client)):
+            if _round(file) >= round_:
+                continue
+            try:
+                moments, facts = load_tensors(file)
+                return Kept(int(facts["iterations"]), moments)
+            except (BrokenFile, KeyError, TypeError, ValueError) as error:
+                log.warning("client %d: what it kept is left out: %s: %s", client, file, error)
     return None
 
 

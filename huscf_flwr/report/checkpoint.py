@@ -29,6 +29,7 @@ class Checkpoint:
     probe: what clusters were found by, where they were: the discriminator's first blocks, and as
         `activations/<client>` what they make of a client's images.
     cuts: of each client, as text; empty where clients train whole nets.
+    nodes: number of each client that is known by its node alone, by Flower's id.
     """
 
     round: int
@@ -37,6 +38,7 @@ class Checkpoint:
     servers: dict[int, State] = field(default_factory=dict)
     probe: State = field(default_factory=dict)
     cuts: dict[int, str] = field(default_factory=dict)
+    nodes: dict[str, int] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write `round-XXX.safetensors` and remove all but the newest two.
@@ -54,6 +56,7 @@ class Checkpoint:
             "round": self.round,
             "assignment": self.assignment,
             "cuts": self.cuts,
+            "nodes": self.nodes,
         }
         save_tensors(folder / f"round-{self.round:03d}.safetensors", tensors, facts)
         for old in _files(folder)[:-_KEPT]:
@@ -65,9 +68,7 @@ def client_states(run_folder: Path) -> Path:
     return run_folder / "checkpoints" / "clients"
 
 
-def states_of_clients(
-    run_folder: Path, before: Path | None, rounds_before: int
-) -> dict[str, str | int]:
+def states_of_clients(run_folder: Path, before: Path | None) -> dict[str, str]:
     """What clients have to know to keep their state after a round, and to find it again.
 
     The run has a name for that, the same when it goes on. It is in a file of its own, as two runs
@@ -77,7 +78,6 @@ def states_of_clients(
     ----------
     run_folder: of this run, which has begun.
     before: folder of the run that it goes on from, or None.
-    rounds_before: after how many rounds it goes on.
     """
     name = secrets.token_hex(8)
     with contextlib.suppress(OSError):  # then clients begin afresh, now or when this run goes on
@@ -88,7 +88,6 @@ def states_of_clients(
         "run": name,
         "state-dir": str(client_states(run_folder)),
         "resume-dir": str(client_states(before)) if before is not None else "",
-        "resume-round": rounds_before,
     }
 
 
@@ -149,6 +148,7 @@ def _read(file: Path) -> Checkpoint:
             parts["server"],
             parts["probe"].get(0, {}),
             {int(client): str(cut) for client, cut in facts["cuts"].items()},
+            {str(node): int(client) for node, client in facts["nodes"].items()},
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BrokenFile(f"not what a checkpoint holds: {error}") from None
