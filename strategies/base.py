@@ -35,14 +35,14 @@ from huscf_flwr.report.checkpoint import (
     checkpoint_to_resume,
     states_of_clients,
 )
-from huscf_flwr.report.records import ClientInfo, ClientRound, ClientScores, RoundRecord
+from huscf_flwr.report.records import ClientInfo, ClientScores, RoundRecord
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.runner.pace import Progress
 from huscf_flwr.split.cuts import Cut
 from strategies.failures import EvaluateFailures, FitFailures, RoundLost, explain
 from strategies.roster import Roster
 from strategies.scoring import Scoring
-from strategies.updates import Combined, Update, good_updates
+from strategies.updates import Combined, Update, good_updates, in_line
 
 log = logging.getLogger("huscf_flwr.strategy")
 _MEET_AT_A_TIME = 64
@@ -243,8 +243,7 @@ class GANStrategy(Strategy):
         self._instructed = [info.number for info in infos]
         instructions = []
         for proxy, info in present.items():
-            model = self.model_of(self.cluster_of(info))
-            own = select_blocks(model, self.client_blocks(info))
+            own = self._given(info)
             config: Config = {
                 "round": server_round,
                 "client": info.number,
@@ -276,6 +275,7 @@ class GANStrategy(Strategy):
         infos = {info.number: info for info in self.roster.clients.values()}
         instructed = [infos[number] for number in self._instructed]
         updates = good_updates(instructed, returned, self._due, activations, reasons)
+        updates = in_line(updates, self._given, reasons)
         explain(server_round, reasons, failures)
         if not updates:
             causes = "; ".join(sorted(set(reasons.values()))) or str(failures[:1])
@@ -285,18 +285,7 @@ class GANStrategy(Strategy):
         # A cluster whose clients all missed this round goes on with them when they come back.
         absent = {c: self.models[c] for c in self.assignment.values() if c in self.models}
         self.models = dict(sorted((absent | combined.models).items()))
-        clients = [
-            ClientRound(
-                update.info,
-                combined.assignment[update.info.number],
-                combined.klds.get(update.info.number, 0.0),
-                combined.weights[update.info.number],
-                update.trained.losses.generator,
-                update.trained.losses.discriminator,
-                update.trained.peak_memory_mb,
-            )
-            for update in updates
-        ]
+        clients = [combined.part_of(update) for update in updates]
         seconds = time.monotonic() - self._round_started
         self._record = RoundRecord(
             server_round, seconds, self._iterations, clients, reasons, combined.models
@@ -383,6 +372,10 @@ class GANStrategy(Strategy):
     def cluster_of(self, info: ClientInfo) -> int:
         """The cluster with which a client trains in the next round."""
         return self.assignment.get(info.number, self.initial_cluster(info))
+
+    def _given(self, info: ClientInfo) -> State:
+        """What a client began this round with."""
+        return select_blocks(self.model_of(self.cluster_of(info)), self.client_blocks(info))
 
     def _due(self, info: ClientInfo) -> State:
         """What a client has to return from a round, with the shapes and dtypes that are due."""

@@ -1,13 +1,14 @@
 """What goes into a strategy's combination of a round, and what comes out."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from flwr.common import FitRes
 from torch import Tensor
 
+from huscf_flwr.clustering.outliers import bounded, moves, too_far, usual_moves
 from huscf_flwr.nets import State
-from huscf_flwr.report.records import ClientInfo
+from huscf_flwr.report.records import ClientInfo, ClientRound
 from strategies.answers import Trained, checked_update
 
 
@@ -67,6 +68,31 @@ def good_updates(
     return updates
 
 
+def in_line(
+    updates: Sequence[Update], given: Callable[[ClientInfo], State], reasons: dict[int, str]
+) -> list[Update]:
+    """The updates of clients whose blocks moved about as far as those of others.
+
+    Parameters
+    ----------
+    updates: what can be combined.
+    given: what a client began the round with, by the same names.
+    reasons: why clients are left out, by number; those that moved much too far are added. Who
+        moved somewhat too far is brought back, see `clustering.outliers`.
+    """
+    moved = {u.info.number: moves(given(u.info), u.state) for u in updates}
+    usual = usual_moves(moved.values())
+    kept = []
+    for update in updates:
+        number = update.info.number
+        if (reason := too_far(moved[number], usual)) is not None:
+            reasons[number] = f"client {number} {reason}"
+            continue
+        state = bounded(given(update.info), update.state, usual)
+        kept.append(replace(update, trained=replace(update.trained, state=state)))
+    return kept
+
+
 @dataclass(frozen=True)
 class Combined:
     """What a strategy makes of a round's updates.
@@ -83,3 +109,16 @@ class Combined:
     assignment: dict[int, int]
     weights: dict[int, float]
     klds: dict[int, float] = field(default_factory=dict)
+
+    def part_of(self, update: Update) -> ClientRound:
+        """A client's part in the round, for the records."""
+        number, trained = update.info.number, update.trained
+        return ClientRound(
+            update.info,
+            self.assignment[number],
+            self.klds.get(number, 0.0),
+            self.weights[number],
+            trained.losses.generator,
+            trained.losses.discriminator,
+            trained.peak_memory_mb,
+        )

@@ -10,6 +10,7 @@ from huscf_flwr.clustering.averages import aggregate_shared, weighted_average
 from huscf_flwr.clustering.clusters import cluster, grouped, keep_labels, placed
 from huscf_flwr.clustering.kld_weights import divergences, position_distributions, weights
 from huscf_flwr.clustering.neighbours import find_clusters, neighbour_counts
+from huscf_flwr.clustering.outliers import bounded, moves, too_far, usual_moves
 
 
 def test_positions_are_a_softmax_per_channel() -> None:
@@ -174,3 +175,37 @@ def test_new_clients_join_and_others_stay() -> None:
     found = {0: 0, 1: 1, 2: 1, 3: 1, 4: 2, 5: 1, 6: 9, 7: 8, 8: 0}
     assert placed(found, before) == {5: 3, 8: 0, 7: 1, 6: 2}
     assert placed({4: 0, 7: 1, 8: 0}, {}) == {4: 0, 8: 0, 7: 1}
+
+
+# Outliers
+
+
+def _moved(by: float, statistics: float = 0.1) -> dict[str, torch.Tensor]:
+    return {
+        "gen.0.layers.0.weight": torch.full((4, 2), by),
+        "gen.0.layers.1.running_mean": torch.full((4,), statistics),
+        "gen.0.layers.1.num_batches_tracked": torch.tensor(7),
+    }
+
+
+def test_who_moves_too_far_is_brought_back_or_named() -> None:
+    """Against the median of all who hold a block; by hand, from where all begin at zero."""
+    start = _moved(0.0, 0.0)
+    states = [_moved(0.1), _moved(-0.12), _moved(0.08), _moved(0.5), _moved(1e6), _moved(0.1, 9.0)]
+    moved = [moves(start, state) for state in states]
+    assert moved[1] == pytest.approx({"gen.0": 0.12, "gen.0 statistics": 0.1})
+    usual = usual_moves(moved)
+    assert usual == pytest.approx({"gen.0": 0.11, "gen.0 statistics": 0.1})
+    assert [too_far(of_client, usual) is not None for of_client in moved] == [False] * 4 + [
+        True
+    ] * 2
+    assert too_far(moved[4], usual) == "moved gen.0 9.09e+06 times as far as is usual"
+    assert "gen.0 statistics 90 times" in str(too_far(moved[5], usual))
+    for state in states[:3]:
+        assert bounded(start, state, usual) is state  # nothing is changed
+    cut = bounded(start, states[3], usual)
+    assert torch.allclose(cut["gen.0.layers.0.weight"], torch.full((4, 2), 0.22))
+    assert torch.equal(
+        cut["gen.0.layers.1.running_mean"], states[3]["gen.0.layers.1.running_mean"]
+    )
+    assert usual_moves(moved[:2]) == {}  # of two, nobody knows who is right
