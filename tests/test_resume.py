@@ -183,7 +183,7 @@ def test_a_run_goes_on_without_room_on_the_disk_and_fails_at_its_end(folder: Pat
         [sys.executable, "-c", script, *words], cwd=folder, capture_output=True, text=True
     )
     assert "round 3/3" in done.stderr
-    assert "the checkpoint of round 3: not written: " in done.stderr
+    assert "the checkpoint of round 3 is not written: " in done.stderr
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("huscf: ")
     assert "Traceback" not in done.stderr

@@ -200,7 +200,7 @@ class RunReport:
         try:
             yield
         except Exception as error:  # whatever it is, training goes on
-            log.warning("%s: not written: %s: %s", name, type(error).__name__, cause(error))
+            log.warning("%s is not written: %s: %s", name, type(error).__name__, cause(error))
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         with replacing(self.folder / name) as aside:
