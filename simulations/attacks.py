@@ -14,7 +14,7 @@ import csv
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from huscf_flwr.split.exchanges import Exchange
 from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from huscf_flwr.tensors import LARGEST
 from simulations.engine import DEFAULT_CLIENTS, Engine
-from simulations.tables import half_interval
+from simulations.tables import with_interval
 from strategies.huscf import HuSCF
 
 ROUNDS = 22
@@ -196,7 +196,9 @@ def main() -> None:
     print("| attack | bad clients | domain | utility | less than honest | left out |")
     print("|---|---|---|---|---|---|")
     for domain in honest[0]:
-        print(f"| none | 0 | {domain} | {_cell([found[domain] for found in honest])} | | |")
+        print(
+            f"| none | 0 | {domain} | {with_interval([found[domain] for found in honest])} | | |"
+        )
     for attack in attacks:
         for bad in map(int, options.bad.split(",")):
             try:
@@ -209,18 +211,13 @@ def main() -> None:
                 lost = [own[domain] - value for own, value in zip(honest, values, strict=True)]
                 out = [count for _, count in found]
                 lines += [[attack, bad, domain, *line] for line in zip(values, lost, out)]  # noqa: B905
-                cells = f"{_cell(values)} | {_cell(lost)} | {np.mean(out):.1f}"
+                cells = f"{with_interval(values)} | {with_interval(lost)} | {np.mean(out):.1f}"
                 print(f"| {attack} | {bad} | {domain} | {cells} |", flush=True)
     if options.out:
         with Path(options.out).open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["attack", "bad", "domain", "utility", "lost", "left_out"])
             writer.writerows(lines)
-
-
-def _cell(values: Sequence[float]) -> str:
-    several = f" ± {half_interval(list(values)):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{several}"
 
 
 if __name__ == "__main__":

@@ -82,3 +82,9 @@ def half_interval(values: Sequence[float]) -> float:
     """Half the 95% confidence interval of the mean of at least two values, by Student's t."""
     quantile = float(stdtrit(len(values) - 1, 0.975))
     return quantile * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def with_interval(values: Sequence[float]) -> str:
+    """The mean, and half its 95% interval where there are several values, to three digits."""
+    several = f" ± {half_interval(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.3f}{several}"

@@ -27,7 +27,7 @@ from huscf_flwr.data.sources import Domain, find_sources, load_domain
 from huscf_flwr.evaluation.evaluator import Evaluator
 from huscf_flwr.nets.generator import Generator
 from simulations.engine import Engine
-from simulations.tables import half_interval
+from simulations.tables import with_interval
 from strategies.huscf import HuSCF
 
 FORMAT = ImageFormat(16, 1, 10)
@@ -172,17 +172,13 @@ def main() -> None:
             first = of_beta if first is None else first
             validation, test, weights = of_beta.T
             cells = [validation, test, *(of_beta - first)[:, :2].T, weights]
-            print(f"| {kind} | {beta:g} | {' | '.join(map(_cell, cells))} |", flush=True)
+            texts = " | ".join(with_interval(cell.tolist()) for cell in cells)
+            print(f"| {kind} | {beta:g} | {texts} |", flush=True)
     if options.out:
         with Path(options.out).open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["fourth", "beta", "seed", "validation", "test", "weight"])
             writer.writerows(lines)
-
-
-def _cell(values: np.ndarray) -> str:
-    several = f" ± {half_interval(values.tolist()):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{several}"
 
 
 if __name__ == "__main__":

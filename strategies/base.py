@@ -84,7 +84,7 @@ class GANStrategy(Strategy):
         self.assignment: dict[int, int] = {}
         self.rounds_before = 0
         self.restored: Checkpoint | None = None
-        self._states: Config = {}
+        self._state_places: Config = {}
         self._resumed: Path | None = None
         if config.resume:
             self._resumed = (Path(base_dir) / config.resume).resolve()
@@ -214,7 +214,7 @@ class GANStrategy(Strategy):
         """Wait for the clients, ask who they are, and start from fresh parameters."""
         config = self.config
         self.report.start()
-        self._states |= states_of_clients(self.report.folder, self._resumed)
+        self._state_places |= states_of_clients(self.report.folder, self._resumed)
         log.info("waiting for clients, for %g s at most", config.start_timeout)
         infos = list(self.roster.gather(client_manager).values())
         self.check_clients(infos)
@@ -250,7 +250,7 @@ class GANStrategy(Strategy):
                 "iterations": self._iterations,
                 "iterations-before": (server_round - 1) * self._iterations,
                 "base-dir": self.base_dir,
-                **self._states,
+                **self._state_places,
                 **extras.get(info.number, {}),
             }
             fit = FitIns(ndarrays_to_parameters(to_arrays(own)), config)

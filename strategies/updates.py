@@ -88,7 +88,7 @@ def in_line(
         if (reason := too_far(moved[number], usual)) is not None:
             reasons[number] = f"client {number} {reason}"
             continue
-        state = bounded(given(update.info), update.state, usual)
+        state = bounded(given(update.info), update.state, moved[number], usual)
         kept.append(replace(update, trained=replace(update.trained, state=state)))
     return kept
 

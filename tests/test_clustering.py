@@ -202,8 +202,8 @@ def test_who_moves_too_far_is_brought_back_or_named() -> None:
     assert too_far(moved[4], usual) == "moved gen.0 9.09e+06 times as far as is usual"
     assert "gen.0 statistics 90 times" in str(too_far(moved[5], usual))
     for state in states[:3]:
-        assert bounded(start, state, usual) is state  # nothing is changed
-    cut = bounded(start, states[3], usual)
+        assert bounded(start, state, moves(start, state), usual) is state  # nothing is changed
+    cut = bounded(start, states[3], moved[3], usual)
     assert torch.allclose(cut["gen.0.layers.0.weight"], torch.full((4, 2), 0.22))
     assert torch.equal(
         cut["gen.0.layers.1.running_mean"], states[3]["gen.0.layers.1.running_mean"]

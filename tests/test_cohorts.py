@@ -306,3 +306,16 @@ def test_nobody_is_waited_for_much_longer_than_is_usual() -> None:
     assert patience.seconds(1) == 5 and patience.seconds(2) == PATIENCE
     assert patience.account_s(range(3), iterations=2) == 42
     assert patience.account_s(range(1), iterations=9) == 5
+
+
+def test_who_never_came_is_waited_for_however_fast_those_are_who_are_there() -> None:
+    """And who is there and late, no longer than is usual."""
+    rules, some = cohorts(None), seats(2, 2, 0)
+    for _ in range(20):
+        rules.patience.took(0, 0.01)
+    some[1].ready = some[2].joined = some[2].ready = False
+    assert rules.next(some, 1) == Decision(wait_s=1.0)
+    assert rules.next(some, 2) == Decision(late=[some[1]])
+    some[1].lagging = True
+    assert rules.next(some, 3) == Decision(wait_s=PATIENCE - 3)
+    assert rules.next(some, PATIENCE) == Decision(begin=[some[0]], late=[], absent=1)

@@ -133,9 +133,6 @@ def test_frames_of_any_size_below_the_limit_pass(mebibytes: float) -> None:
     size = int(mebibytes * 2**20)
 
     class Echo:
-        connection = 0
-        failure = None
-
         def join(self, token: str) -> "Echo":
             return self
 
@@ -146,7 +143,7 @@ def test_frames_of_any_size_below_the_limit_pass(mebibytes: float) -> None:
 
         def leave(self, reason: str) -> None: ...
 
-        def disconnected(self, connection: int) -> None: ...
+        def disconnected(self) -> None: ...
 
     server = FrameServer(Echo(), "127.0.0.1:0")
     channel = dial(server, "t")

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from huscf_flwr.deploy.kits import PORT, make_kits
+
 _DESCRIPTION = """\
 Make a kit for the server and one for every device: keys, certificates, a script that starts it.
 
@@ -29,14 +31,12 @@ def add_command(commands: Any) -> None:
     add = parser.add_argument
     add("--server", required=True, metavar="HOST", help="its name or address, as devices reach it")
     add("--nodes", required=True, type=int, metavar="N", help="how many devices")
-    add("--port", type=int, default=9092, help="where devices reach the server (9092)")
+    add("--port", type=int, default=PORT, help=f"where devices reach the server ({PORT})")
     add("--out", default="kits", metavar="FOLDER", help="where the kits go (kits)")
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
-    from huscf_flwr.deploy.kits import make_kits
-
     folder = Path(options.out).resolve()
     made = make_kits(folder, options.server, options.nodes, options.port)
     for kit in made:

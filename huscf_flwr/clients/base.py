@@ -20,7 +20,7 @@ from flwr.client import NumPyClient
 from flwr.common import Config, NDArrays, Scalar
 from torch import Tensor
 
-from huscf_flwr.clients.kept_state import Kept, keep, kept
+from huscf_flwr.clients.kept_state import ClientState, load_state, save_state
 from huscf_flwr.clients.own_data import own_data
 from huscf_flwr.clustering.probe import IMAGES, first_outputs
 from huscf_flwr.config import RunConfig
@@ -180,9 +180,9 @@ class GANClient(NumPyClient, ABC):
         with _named(client):
             half: GANHalf = part.half  # type: ignore[assignment]
             done = self._iterations_before(config) + part.iterations
-            lasting = Kept(done, half.optimisers.state())
+            lasting = ClientState(done, half.optimisers.state())
             self._remember(lasting)
-            keep(config, lasting)
+            save_state(config, lasting)
             mean = Losses.mean(part.results)
             metrics: dict[str, Scalar] = {
                 "generator-loss": mean.generator,
@@ -285,14 +285,14 @@ class GANClient(NumPyClient, ABC):
         record = self.context.state.array_records.get("optimisers")
         if record:
             half.optimisers.load(record.to_torch_state_dict())
-        elif (found := kept(config)) is not None:
+        elif (found := load_state(config)) is not None:
             try:
                 half.optimisers.load(found.moments)
             except ValueError as error:
                 log.warning("client %s: its optimisers begin afresh: %s", config["client"], error)
             self._remember(found)
 
-    def _remember(self, lasting: Kept) -> None:
+    def _remember(self, lasting: ClientState) -> None:
         self.context.state["progress"] = ConfigRecord({"iterations": lasting.iterations})
         moments: OrderedDict[str, Tensor] = OrderedDict(lasting.moments)
         self.context.state["optimisers"] = ArrayRecord(moments)

@@ -22,21 +22,21 @@ _ROUNDS = 2  # whose state is kept: the server may go on after its last checkpoi
 _RUNS = 4  # of which a node keeps something
 
 
-class Kept(NamedTuple):
+class ClientState(NamedTuple):
     """The iterations that a client has been told of so far, and its optimisers' state."""
 
     iterations: int
     moments: State
 
 
-def keep(config: Config, kept: Kept) -> None:
+def save_state(config: Config, state: ClientState) -> None:
     """Save what lasts after the round that `config` describes; a warning where that fails."""
     folder = _folder(config, "state-dir")
     client, round_ = int(config["client"]), int(config["round"])
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        facts = {"iterations": kept.iterations}
-        save_tensors(folder / f"client-{client}-round-{round_}.safetensors", kept.moments, facts)
+        facts = {"iterations": state.iterations}
+        save_tensors(folder / f"client-{client}-round-{round_}.safetensors", state.moments, facts)
         for old in _files(folder, client)[:-_ROUNDS]:
             old.unlink(missing_ok=True)
         if folder.parent == _own_folder():
@@ -45,8 +45,8 @@ def keep(config: Config, kept: Kept) -> None:
         log.warning("client %d: its state is not kept in %s: %s", client, folder, cause(error))
 
 
-def kept(config: Config) -> Kept | None:
-    """What was kept after the last round before the one that `config` describes: of this run, or
+def load_state(config: Config) -> ClientState | None:
+    """What was saved after the last round before the one that `config` describes: of this run, or
     of the one that it goes on from. None if there is nothing good.
     """
     round_, client = int(config["round"]), int(config["client"])
@@ -56,7 +56,7 @@ def kept(config: Config) -> Kept | None:
                 continue
             try:
                 moments, facts = load_tensors(file)
-                return Kept(int(facts["iterations"]), moments)
+                return ClientState(int(facts["iterations"]), moments)
             except (BrokenFile, KeyError, TypeError, ValueError) as error:
                 log.warning("client %d: what it kept is left out: %s: %s", client, file, error)
     return None
@@ -67,7 +67,7 @@ def _folder(config: Config, key: str) -> Path:
     named = Path(str(config.get(key, "")))
     if named.is_absolute() and named.is_dir():
         return named
-    return _own_folder() / str(config.get("run", "unnamed"))
+    return _own_folder() / Path(str(config.get("run", ""))).name
 
 
 def _own_folder() -> Path:

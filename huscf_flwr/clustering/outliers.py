@@ -61,12 +61,11 @@ def too_far(moved: Moves, usual: Moves) -> str | None:
     return None
 
 
-def bounded(before: State, after: State, usual: Moves) -> State:
-    """A client's blocks, where they moved no farther than a few times what is usual.
+def bounded(before: State, after: State, moved: Moves, usual: Moves) -> State:
+    """A client's blocks, brought back to where they moved a few times as far as is usual.
 
-    The same ones, if they did not.
+    The same ones, if they did not move farther. `moved` is what `moves` says of the two.
     """
-    moved = moves(before, after)
     scales = {
         block: _limits(block)[0] * usual[block] / moved[block]
         for block in moved.keys() & usual.keys()

@@ -118,12 +118,18 @@ class Cohorts:
         # Time runs from when the last of them was busy with something else than waiting.
         first = min(seat.since for seat in there if seat.ready)
         for half, (ready, late, absent) in waiting.items():
-            left_s = max([first, *(seat.since for seat in late)]) + self.patience.seconds(0) - now
-            if left_s <= 0:
+            busy = max([first, *(seat.since for seat in late)])
+            late_s = busy + self.patience.seconds(0) - now if late else 0.0
+            # Who never came may be on its way; how fast others are says nothing of that.
+            absent_s = busy + self.patience.longest_s - now if absent else 0.0
+            if late_s <= 0 and absent_s <= 0:
                 if ready and absent:
                     self._given_up.add(half)
                 begin = ready[: share(len(ready), self.size)]
                 return Decision(begin=begin, late=late, absent=absent if ready else 0)
+            if late and late_s <= 0:
+                return Decision(late=late)
+            left_s = min(seconds for seconds in (late_s, absent_s) if seconds > 0)
             wait_s = left_s if wait_s is None else min(left_s, wait_s)
         return Decision(wait_s=wait_s)
 

@@ -15,13 +15,10 @@ from huscf_flwr.wire.frames import Frame
 class EchoDesk:
     """Answers every frame with itself, checked as all frames are, but no net sees it."""
 
-    connection = 0
-
     def __init__(self, echo: Callable[[Frame], Future[Frame]], patience_s: float) -> None:
         """`echo` gives the frame back, by way of the thread that answers all others."""
         self._echo = echo
         self._patience_s = patience_s
-        self.failure: str | None = None
 
     def exchange_frame(self, frame: Frame) -> Frame:
         """The same frame.
@@ -41,7 +38,7 @@ class EchoDesk:
         except TimeoutError:
             raise SessionError(f"no echo within {self._patience_s:g} s") from None
 
-    def disconnected(self, connection: int) -> None:
+    def disconnected(self) -> None:
         """Nothing depends on it."""
 
     def refuse(self, reason: str) -> str:
@@ -50,36 +47,33 @@ class EchoDesk:
 
     def leave(self, reason: str) -> None:
         """Nothing depends on it."""
-        self.failure = reason
 
 
 class Trainer(Protocol):
-    """Who trains with what comes in; see `wire.channel.Desk` for what each does."""
+    """Who trains with what comes in: `wire.channel.Desk`, for any session and connection of it.
 
-    def submit(self, session: Session, frame: Frame, connection: int) -> Future[Frame]: ...
-    def refuse(self, session: Session, problem: str) -> str: ...
+    What comes on a connection that is not the session's last one is nothing to it.
+    """
+
+    def submit(self, session: Session, connection: int, frame: Frame) -> Future[Frame]: ...
+    def refuse(self, session: Session, connection: int, problem: str) -> str: ...
     def disconnected(self, session: Session, connection: int) -> None: ...
-    def leave(self, session: Session, reason: str) -> None: ...
+    def leave(self, session: Session, connection: int, reason: str) -> None: ...
 
 
 class SessionDesk:
-    """Takes the frames of one connection of a client to the session of its round."""
+    """Takes what comes on one connection of a client to the session of its round."""
 
     def __init__(self, trainer: Trainer, session: Session, patience_s: float) -> None:
-        """`patience_s` is how long any answer may take."""
+        """`patience_s` is how long any answer may take; the connection is the session's last."""
         self._trainer = trainer
         self._session = session
+        self._connection = session.connection
         self._patience_s = patience_s
-        self.connection = session.connection
-
-    @property
-    def failure(self) -> str | None:
-        """See `wire.channel.Desk`."""
-        return self._session.failure
 
     def exchange_frame(self, frame: Frame) -> Frame:
         """See `wire.channel.Desk`."""
-        future = self._trainer.submit(self._session, frame, self.connection)
+        future = self._trainer.submit(self._session, self._connection, frame)
         try:
             return future.result(self._patience_s)
         except TimeoutError:
@@ -88,14 +82,14 @@ class SessionDesk:
                 f"{self._session.name_of(frame.key)} within round-timeout={self._patience_s:g} s"
             ) from None
 
-    def disconnected(self, connection: int) -> None:
+    def disconnected(self) -> None:
         """See `wire.channel.Desk`."""
-        self._trainer.disconnected(self._session, connection)
+        self._trainer.disconnected(self._session, self._connection)
 
     def refuse(self, reason: str) -> str:
         """See `wire.channel.Desk`."""
-        return self._trainer.refuse(self._session, reason)
+        return self._trainer.refuse(self._session, self._connection, reason)
 
     def leave(self, reason: str) -> None:
         """See `wire.channel.Desk`."""
-        self._trainer.leave(self._session, reason)
+        self._trainer.leave(self._session, self._connection, reason)

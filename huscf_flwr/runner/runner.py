@@ -175,17 +175,15 @@ class Runner:
             self._changed.notify_all()
         return future
 
-    def submit(self, session: Session, frame: Frame, connection: int) -> Future[Frame]:
+    def submit(self, session: Session, connection: int, frame: Frame) -> Future[Frame]:
         """Take a client's frame; its answer, or that of the same frame sent before.
-
-        `connection` is the one it came on: there is no way back to an earlier one.
 
         Raises
         ------
         IterationLost, SessionError: see `wire.channel.Channel`.
         """
         with self._changed:
-            if connection != session.connection or session.seat.gone_at is not None:
+            if not session.holds(connection):
                 why = session.complaint or "dialled again: this connection is over"
                 raise SessionError(f"client {session.plan.client} {why}")
             if (answer := session.answer_to(frame.key)) is not None:
@@ -218,6 +216,8 @@ class Runner:
 
     def _charge(self, session: Session, seconds: float) -> None:
         """End the part of a client that keeps the others waiting again and again."""
+        if not seconds:
+            return
         session.seat.used_s += seconds
         due = self._patience.account_s(range(len(session.specs)), session.plan.iterations)
         if session.seat.used_s > due:
@@ -234,17 +234,18 @@ class Runner:
             raise SessionError(self._refuse(session, problem))
 
     def disconnected(self, session: Session, connection: int) -> None:
-        """See `wire.channel.Desk`."""
+        """See `Trainer`."""
         with self._changed:
-            current = connection == session.connection and session.seat.gone_at is None
-            if current and not session.seat.finished:
+            if session.holds(connection) and not session.seat.finished:
                 session.disconnect(time.monotonic())
                 self._changed.notify_all()
 
-    def refuse(self, session: Session, problem: str) -> str:
-        """See `wire.channel.Desk`."""
+    def refuse(self, session: Session, connection: int, problem: str) -> str:
+        """See `Trainer`."""
         with self._changed:
-            return self._refuse(session, problem)
+            if session.holds(connection):
+                return self._refuse(session, problem)
+            return f"client {session.plan.client} {problem}"
 
     def _refuse(self, session: Session, problem: str) -> str:
         if not session.seat.finished:
@@ -252,9 +253,11 @@ class Runner:
             self._changed.notify_all()
         return f"client {session.plan.client} {problem}"
 
-    def leave(self, session: Session, reason: str) -> None:
-        """See `wire.channel.Desk`."""
+    def leave(self, session: Session, connection: int, reason: str) -> None:
+        """See `Trainer`."""
         with self._changed:
+            if connection != session.connection:
+                return
             if not session.seat.finished:
                 why = f"{reason} in {session.name_of(session.due)}"
                 self._fail(session, session.complaint or why)
@@ -322,8 +325,9 @@ class Runner:
         if decision.absent:
             self._warn(
                 f'cohort="all", but {decision.absent} of {len(round_.sessions)} clients did not '
-                f"come within {limit}: the rest of round {round_.number} goes on with those who "
-                "are there. In a simulation, no more clients train at a time than its pool has "
+                f"come within straggler-timeout={self._patience.longest_s:g} s: the rest of "
+                f"round {round_.number} goes on with those who are there. In a simulation, no "
+                "more clients train at a time than its pool has "
                 "workers: give it as many, or use huscf train"
             )
 

@@ -99,6 +99,10 @@ class Session:
         self.connection += 1
         self.seat.joined, self.seat.gone_at, self.seat.since = True, None, now
 
+    def holds(self, connection: int) -> bool:
+        """Whether this connection is the last one, and not broken."""
+        return connection == self.connection and self.seat.gone_at is None
+
     @property
     def restless(self) -> bool:
         """Whether the client has connected too often to do so again."""

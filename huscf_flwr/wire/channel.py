@@ -35,17 +35,7 @@ class Channel(Protocol):
 
 
 class Desk(Protocol):
-    """The server's end of one client's channel."""
-
-    @property
-    def connection(self) -> int:
-        """How often the client has connected."""
-        ...
-
-    @property
-    def failure(self) -> str | None:
-        """Why the session has ended early, or None."""
-        ...
+    """The server's end of one connection of a client; a later one takes its place."""
 
     def exchange_frame(self, frame: Frame) -> Frame:
         """Hand in a frame and wait for its answer; a repeated frame gets the same answer.
@@ -56,11 +46,8 @@ class Desk(Protocol):
         """
         ...
 
-    def disconnected(self, connection: int) -> None:
-        """A connection broke; the session ends unless the client has dialled again, or soon does.
-
-        `connection` is what `Desk.connection` was when it was made.
-        """
+    def disconnected(self) -> None:
+        """The connection broke; the session ends unless the client dials again soon."""
         ...
 
     def refuse(self, reason: str) -> str:

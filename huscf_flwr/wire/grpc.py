@@ -124,7 +124,6 @@ class FrameServer:
         except SessionError as error:
             yield _ENDED + str(error).encode()
             return
-        connection = desk.connection
         self._take_over(token, context)
         try:
             for data in requests:
@@ -139,7 +138,7 @@ class FrameServer:
             with self._streams_changed:
                 if self._streams.get(token) is context:
                     del self._streams[token]
-            desk.disconnected(connection)
+            desk.disconnected()
 
     def _take_over(self, token: str, context: Any) -> None:
         """Let this stream be the only one with its token."""
