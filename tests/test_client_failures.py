@@ -13,12 +13,14 @@ from conftest import tiny
 
 from huscf_flwr.clients.base import GANClient
 from huscf_flwr.clients.split import SplitGANClient
+from huscf_flwr.clustering.outliers import STATISTICS, Moves, bounded
+from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import State
 from huscf_flwr.procedure import ClientTraining, Steps
 from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from simulations.engine import Engine
-from strategies import HuSCF
+from strategies import HuSCF, updates
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 
@@ -137,3 +139,38 @@ def test_a_round_that_nobody_finishes_is_repeated(
     assert list((folder / "out").glob("generator-cluster-*.safetensors"))
     last = "round-001" if times == 3 else "round-003"
     assert (folder / "out" / "checkpoints" / f"{last}.safetensors").exists()
+
+
+def test_honest_clients_of_very_unequal_data_are_not_touched(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their blocks move about as far: nothing is brought back, nobody is left out."""
+    moved: list[float] = []
+
+    def watched(before: State, after: State, own: Moves, usual: Moves) -> State:
+        moved.extend(own[b] / usual[b] for b in usual if not b.endswith(STATISTICS) and b in own)
+        found = bounded(before, after, own, usual)
+        assert found is after
+        return found
+
+    monkeypatch.setattr(updates, "bounded", watched)
+    engine = Engine(
+        RunConfig(
+            domains="digits,letters,textures",
+            partition="dirichlet",
+            dirichlet_alpha=0.1,
+            num_clients=9,
+            max_client_images=200,
+            width=4,
+            local_epochs=2,
+            num_server_rounds=4,
+            evaluate_every=100,
+            utility_images=100,
+            output_dir="out",
+        ),
+        str(folder),
+    )
+    engine.run()
+    rows = list(csv.DictReader((folder / "out" / "clusters.csv").open()))
+    assert len(rows) == 4 * 9
+    assert len(moved) > 200 and max(moved) < 2

@@ -13,6 +13,7 @@ import torch
 from conftest import bytes_of, tiny
 
 from huscf_flwr.cli import main
+from huscf_flwr.clients.kept_state import ClientState, load_state, save_state
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets.generator import load_generator
 from huscf_flwr.nets.saved import load_tensors, save_tensors
@@ -203,3 +204,36 @@ def test_generators_are_there_after_every_round(folder: Path, few_steps: None) -
     engine.strategy.record_round = recorded  # type: ignore[method-assign]
     engine.run()
     assert [len(shapes) for shapes in found] == [1, 2, 2]
+
+
+def _told(round_: int, run: str = "of-this-run") -> dict[str, str | int]:
+    """What the server of another machine says."""
+    return {"client": 3, "round": round_, "run": run, "state-dir": "/not/here", "resume-dir": ""}
+
+
+def test_a_device_keeps_its_state_in_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of two rounds and of four runs; what it keeps of a later round is not of this one."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    for round_ in (4, 5, 6):
+        moments = {"gen.0.weight/step": torch.tensor(float(round_))}
+        save_state(_told(round_), ClientState(10 * round_, moments))
+    kept = tmp_path / "huscf-flwr" / "of-this-run"
+    assert sorted(path.name for path in kept.iterdir()) == [
+        "client-3-round-5.safetensors",
+        "client-3-round-6.safetensors",
+    ]
+    assert [found and found.iterations for found in map(load_state, map(_told, (5, 6, 7)))] == [
+        None,
+        50,
+        60,
+    ]
+    _cut_short(kept / "client-3-round-6.safetensors")
+    found = load_state(_told(7))
+    assert found is not None and found.iterations == 50
+    assert load_state(_told(7, "of-another")) is None
+    for run in ("a", "b", "c", "../../d"):
+        save_state(_told(1, run), ClientState(1, {}))
+    assert sorted(path.name for path in (tmp_path / "huscf-flwr").iterdir()) == list("abcd")
+    assert [path.name for path in tmp_path.iterdir()] == ["huscf-flwr"]

@@ -1,9 +1,8 @@
 """How far clients' blocks moved in a round: who moved much farther than others counts no more.
 
 Clients that take as many steps with the same optimiser move about as far, whatever their data is;
-and the median of their distances is nobody's to choose, as long as most are honest. With honest
-clients of very unequal data, none moved more than 1.3 times as far as the median, and what batch
-norm had seen 3.3 times: then nothing is changed here. Pure functions on states.
+and the median of their distances is nobody's to choose, as long as most are honest. Honest clients
+of very unequal data stay within the limits, and then nothing is changed. Pure functions on states.
 """
 
 from collections import defaultdict
