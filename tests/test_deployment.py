@@ -68,6 +68,21 @@ def test_what_cannot_be_provisioned_is_named(
     assert not (tmp_path / "kits").exists()
 
 
+def test_what_is_no_servers_kit_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", str(tmp_path)]) == 1
+    assert f"{tmp_path}: no server's kit with devices" in capsys.readouterr().err
+    (server, *_) = make_kits(tmp_path, "here", 1)
+    rsa = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAQQ nobody"
+    (server / "nodes" / "node-2.pub").write_text(rsa)
+    assert main(["serve", str(server)]) == 1
+    (server / "nodes" / "node-2.pub").unlink()
+    (server / "address").write_text("here")
+    assert main(["serve", str(server)]) == 1
+    assert f"{server / 'address'}: " in capsys.readouterr().err
+
+
 @contextmanager
 def deployment(folder: Path, nodes: int) -> Iterator[int]:
     """A server and its devices, from their kits; the port where devices reach it."""

@@ -10,7 +10,7 @@ import binascii
 import datetime
 import logging
 import re
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 import httpx
 from cryptography.exceptions import InvalidSignature
@@ -37,21 +37,21 @@ class Refused(Exception):
     """This request is not passed on; the message says why."""
 
 
-def gateway(superlink: httpx.AsyncClient, keys: Collection[bytes]) -> Starlette:
+def gateway(superlink: httpx.AsyncClient, keys: Iterable[ec.EllipticCurvePublicKey]) -> Starlette:
     """The application to serve.
 
     Parameters
     ----------
     superlink: a client whose base URL is the SuperLink's.
-    keys: the devices' public keys, as PEM.
+    keys: the devices' public keys.
     """
-    loaded = {key.strip(): _load(key) for key in keys}
+    known = {_as_shown(key): key for key in keys}
 
     async def pass_on(request: Request) -> Response:
         if not _CALL.fullmatch(request.path_params["call"]):
             return PlainTextResponse("no such call", status_code=404)
         try:
-            check_signature(request, loaded)
+            check_signature(request, known)
         except Refused as refused:
             log.warning("refused a request for %s: %s", request.url.path, refused)
             return PlainTextResponse(str(refused), status_code=401)
@@ -71,7 +71,7 @@ def gateway(superlink: httpx.AsyncClient, keys: Collection[bytes]) -> Starlette:
     return Starlette(routes=[Route(PREFIX + "{call}", pass_on, methods=["POST"])])
 
 
-def check_signature(request: Request, keys: dict[bytes, ec.EllipticCurvePublicKey]) -> None:
+def check_signature(request: Request, keys: Mapping[bytes, ec.EllipticCurvePublicKey]) -> None:
     """Raise `Refused` unless a known device has signed this, not long ago."""
     try:
         shown = base64.b64decode(request.headers[_PUBLIC_KEY], validate=True).strip()
@@ -90,10 +90,10 @@ def check_signature(request: Request, keys: dict[bytes, ec.EllipticCurvePublicKe
         raise Refused("not signed with this key") from None
 
 
-def _load(key: bytes) -> ec.EllipticCurvePublicKey:
-    found = serialization.load_pem_public_key(key)
-    assert isinstance(found, ec.EllipticCurvePublicKey)
-    return found
+def _as_shown(key: ec.EllipticCurvePublicKey) -> bytes:
+    """As a device shows it in its calls."""
+    pem, spki = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_bytes(pem, spki).strip()
 
 
 async def _limited(request: Request) -> AsyncIterator[bytes]:

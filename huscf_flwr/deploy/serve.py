@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +19,7 @@ import httpx
 import uvicorn
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from huscf_flwr.config import RunConfig
 from huscf_flwr.deploy import kits
@@ -65,7 +66,7 @@ def serve(kit: Path) -> None:
         client = httpx.AsyncClient(base_url=url, verify=trusted, timeout=60.0)
         server = uvicorn.Server(
             uvicorn.Config(
-                gateway(client, list(keys.values())),
+                gateway(client, keys.values()),
                 host="0.0.0.0",
                 port=port,
                 ssl_certfile=kit / kits.CERTIFICATE,
@@ -97,22 +98,26 @@ def in_deployment(config: RunConfig) -> RunConfig:
 
 def _address(kit: Path) -> tuple[str, int]:
     """Host and port at which devices reach the server."""
-    host, _, port = (kit / kits.ADDRESS).read_text().strip().rpartition(":")
-    return host, int(port)
+    try:
+        host, _, port = (kit / kits.ADDRESS).read_text().strip().rpartition(":")
+        return host, int(port)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{kit / kits.ADDRESS}: {cause(error)}") from None
 
 
-def _device_keys(kit: Path) -> dict[str, bytes]:
-    """The public keys of the devices as PEM, by name."""
+def _device_keys(kit: Path) -> dict[str, ec.EllipticCurvePublicKey]:
+    """The public keys of the devices, by name."""
+    keys: dict[str, ec.EllipticCurvePublicKey] = {}
     try:
         files = sorted((kit / kits.NODES).glob("*.pub"))
         if not files:
             raise UserError(f"{kit}: no server's kit with devices: huscf provision makes one")
-        return {
-            file.stem: serialization.load_ssh_public_key(file.read_bytes()).public_bytes(
-                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-            )
-            for file in files
-        }
+        for file in files:
+            key = serialization.load_ssh_public_key(file.read_bytes())
+            if not isinstance(key, ec.EllipticCurvePublicKey):
+                raise UserError(f"{file}: not a key that huscf provision makes")
+            keys[file.stem] = key
+        return keys
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise UserError(f"{kit}: {cause(error)}") from None
 
@@ -179,7 +184,7 @@ def _wait_for(
             time.sleep(0.2)
 
 
-def _register(kit: Path, home: Path, keys: Mapping[str, bytes]) -> None:
+def _register(kit: Path, home: Path, devices: Iterable[str]) -> None:
     """Tell the SuperLink of the devices that it does not know yet."""
 
     def register(name: str) -> None:
@@ -197,7 +202,7 @@ def _register(kit: Path, home: Path, keys: Mapping[str, bytes]) -> None:
             raise UserError(f"{name} cannot be registered: {said.strip()}")
 
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        list(pool.map(register, keys))
+        list(pool.map(register, devices))
 
 
 def _end_with(superlink: subprocess.Popen[bytes], server: uvicorn.Server) -> None:
