@@ -19,6 +19,9 @@ Value = str | int | float | bool
 AUTO, DOMAINS, CLIENTS = "auto", "domains", "clients"
 """Clusters: as many as are found; those of the true domains; every client on its own."""
 
+MEAN, TRIMMED, CLIPPED = "mean", "trimmed", "clipped"
+"""How updates are averaged: as they are; without the extremes; none far beyond the others."""
+
 
 def _key(
     default: Value,
@@ -117,6 +120,20 @@ class RunConfig:
         2,
         "first rounds, with weights by size and, where clusters are to be found, one",
         at_least=0,
+    )
+
+    defences: bool = _key(
+        True,
+        "bound what one client can do: how large the values are that it sends, how far its blocks "
+        "may move in a round, how much it counts; and leave out who is far out of line. false is "
+        "the paper's algorithm",
+    )
+    aggregation: str = _key(
+        CLIPPED,
+        "how updates are averaged, with defences: as they are (mean); each value without its "
+        "largest and smallest version (trimmed); or blocks brought back to twice the usual "
+        "distance where they moved farther (clipped)",
+        choices=(MEAN, TRIMMED, CLIPPED),
     )
 
     cohort: str = _key(

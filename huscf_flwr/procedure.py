@@ -66,12 +66,18 @@ class ServerIteration(Protocol):
         """By client, what the strategy gets to know of it if this was its last in the round."""
         ...
 
+    @property
+    def refused(self) -> Mapping[int, str]:
+        """Why clients get no answer, by number: they are out of the round."""
+        ...
+
     def answer(self, exchange: int, requests: Mapping[int, Tensors]) -> Mapping[int, Tensors]:
         """Compute an exchange, from 0, for all clients that are still in the iteration.
 
         `requests` are in the clients' order; their tensors may be leaves of the server's autograd
         graph, and are not to be changed in place. Who was in the last exchange and is not in this
-        one has left for good. Answers have no graph, and nothing that `step` changes.
+        one has left for good. Answers are to all that are not `refused`; they have no graph, and
+        nothing that `step` changes.
         """
         ...
 

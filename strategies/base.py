@@ -1,6 +1,5 @@
 """What all strategies share: meeting the clients, a round's instructions and results, records."""
 
-import logging
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -39,12 +38,12 @@ from huscf_flwr.report.records import ClientInfo, ClientScores, RoundRecord
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.runner.pace import Progress
 from huscf_flwr.split.cuts import Cut
+from strategies.defences import Defences
 from strategies.failures import EvaluateFailures, FitFailures, RoundLost, explain
 from strategies.roster import Roster
 from strategies.scoring import Scoring
-from strategies.updates import Combined, Update, good_updates, in_line
+from strategies.updates import Combined, Update, good_updates
 
-log = logging.getLogger("huscf_flwr.strategy")
 _MEET_AT_A_TIME = 64
 
 
@@ -84,6 +83,8 @@ class GANStrategy(Strategy):
         self.assignment: dict[int, int] = {}
         self.rounds_before = 0
         self.restored: Checkpoint | None = None
+        self.defences = Defences(config)
+        self._before: Checkpoint | None = None
         self._state_places: Config = {}
         self._resumed: Path | None = None
         if config.resume:
@@ -91,6 +92,7 @@ class GANStrategy(Strategy):
             found = checkpoint_to_resume(self._resumed, self.models[0], config.num_server_rounds)
             self.models, self.assignment = found.models, found.assignment
             self.rounds_before, self.restored = found.round, found
+            self.defences.guard.restore(found.guard)
         self._scoring = Scoring(config, base_dir)
         # In one process as many as share an iteration: they measure what each will get of it.
         at_a_time = _MEET_AT_A_TIME if serve else config.cohort_size or _MEET_AT_A_TIME
@@ -98,7 +100,7 @@ class GANStrategy(Strategy):
         self.roster = Roster(config, self.question, self.choose_cuts, at_a_time, nodes)
         self._round_started = 0.0
         self._iterations = 0
-        self._instructed: list[int] = []
+        self._instructed: list[ClientInfo] = []
         self._record: RoundRecord | None = None
 
     # What a strategy decides
@@ -142,7 +144,18 @@ class GANStrategy(Strategy):
         infos = self.roster.clients.values()
         cuts = {info.number: str(info.cut) for info in infos if info.cut is not None}
         nodes = {c: i.number for c, i in self.roster.clients.items() if i.part is None}
-        return Checkpoint(server_round, self.models, self.assignment, cuts=cuts, nodes=nodes)
+        return Checkpoint(
+            server_round,
+            self.models,
+            self.assignment.copy(),
+            cuts=cuts,
+            nodes=nodes,
+            guard=self.defences.guard.state(),
+        )
+
+    def take_up(self, checkpoint: Checkpoint) -> None:
+        """Go back to where the nets were in a checkpoint of this run: a round is repeated."""
+        self.models, self.assignment = checkpoint.models, checkpoint.assignment.copy()
 
     def open_round(
         self, server_round: int, clients: list[ClientInfo], iterations: int
@@ -193,9 +206,9 @@ class GANStrategy(Strategy):
             self.report.generators(self._record)  # again, as the disk might have been full
         except OSError as error:
             raise UserError(f"{self.report.folder}: cannot be written: {cause(error)}") from None
-        scores = self._scoring.by_server(self._record, self.generator_of, full=True)
-        record = replace(self._record, scores=scores)
-        record = replace(record, by_cut=self._scoring.by_cut(record, self.generator_of))
+        record, generator_of = self._record, self.generator_of
+        record = replace(record, scores=self._scoring.by_server(record, generator_of, full=True))
+        record = replace(record, by_cut=self._scoring.by_cut(record, generator_of))
         self.report.finish(record, self.summary())
 
     def record_round(self, server_round: int) -> None:
@@ -212,20 +225,9 @@ class GANStrategy(Strategy):
 
     def initialize_parameters(self, client_manager: ClientManager) -> Parameters:
         """Wait for the clients, ask who they are, and start from fresh parameters."""
-        config = self.config
         self.report.start()
         self._state_places |= states_of_clients(self.report.folder, self._resumed)
-        log.info("waiting for clients, for %g s at most", config.start_timeout)
-        infos = list(self.roster.gather(client_manager).values())
-        self.check_clients(infos)
-        for info in infos:
-            log.info(
-                "client %d: %d images%s%s",
-                info.number,
-                info.size,
-                f" of {info.domain}" if info.domain else " of its own",
-                f", cut {info.cut}" if info.cut else "",
-            )
+        self.check_clients(list(self.roster.gather(client_manager).values()))
         return self._global_parameters()
 
     def configure_fit(
@@ -233,14 +235,16 @@ class GANStrategy(Strategy):
     ) -> list[tuple[ClientProxy, FitIns]]:
         """Instructions for every client: its blocks of its cluster's net, and the round."""
         server_round += self.rounds_before
-        present = self.roster.present(client_manager)
+        present = self.roster.present(client_manager, without=self.defences.excluded)
+        if self.defences.on:
+            self._before = self.checkpoint(server_round - 1)
         infos = list(present.values())
         largest = max(info.size for info in infos)
         batches = -(-largest // self.config.batch_size)
         self._iterations = self.config.local_epochs * batches
         self._round_started = time.monotonic()
         extras = self.open_round(server_round, infos, self._iterations)
-        self._instructed = [info.number for info in infos]
+        self._instructed = infos
         instructions = []
         for proxy, info in present.items():
             own = self._given(info)
@@ -267,20 +271,25 @@ class GANStrategy(Strategy):
 
         Raises
         ------
-        RoundLost: no client finished the round.
+        RoundLost: no client finished the round, or it ended in nets that generate nothing.
         """
         server_round += self.rounds_before
         activations, reasons = self.close_round()
         returned = {self.roster.number_of(proxy): result for proxy, result in results}
-        infos = {info.number: info for info in self.roster.clients.values()}
-        instructed = [infos[number] for number in self._instructed]
-        updates = good_updates(instructed, returned, self._due, activations, reasons)
-        updates = in_line(updates, self._given, reasons)
+        updates = self.defences.in_line(
+            good_updates(self._instructed, returned, self._due, activations, reasons),
+            self._given,
+            reasons,
+        )
         explain(server_round, reasons, failures)
+        for number, reason in self.defences.out_again_and_again():
+            self.roster.leave_out(number, reason)
         if not updates:
             causes = "; ".join(sorted(set(reasons.values()))) or str(failures[:1])
-            raise RoundLost(f"round {server_round}: no client finished it: {causes}")
+            raise self._lost(f"round {server_round}: no client finished it: {causes}")
         combined = self.combine(server_round, updates)
+        if (problem := self.defences.spoilt(combined.models)) is not None:
+            raise self._lost(f"round {server_round}: {problem}")
         self.assignment.update(combined.assignment)
         # A cluster whose clients all missed this round goes on with them when they come back.
         absent = {c: self.models[c] for c in self.assignment.values() if c in self.models}
@@ -311,11 +320,7 @@ class GANStrategy(Strategy):
             )
             self._record = record
         loss = float(np.mean([client.generator_loss for client in record.clients]))
-        return loss, {
-            f"{name}-{domain}": value
-            for domain, found in record.main_scores().items()
-            for name, value in found.values().items()
-        }
+        return loss, dict(record.main_values())
 
     def configure_evaluate(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
@@ -350,13 +355,10 @@ class GANStrategy(Strategy):
         """
         server_round += self.rounds_before
         by_number = {self.roster.number_of(proxy): result for proxy, result in results}
-        scores, reasons = self._scoring.returned(by_number)
+        found, reasons = self._scoring.returned(by_number, self.assignment)
         explain(server_round, reasons, failures)
-        found: dict[int, list[ClientScores]] = {}
-        for score in scores:
-            found.setdefault(self.assignment[score.client], []).append(score)
         if self._record is not None:
-            self._record = replace(self._record, client_scores=dict(sorted(found.items())))
+            self._record = replace(self._record, client_scores=found)
         return None, {
             f"{name}-cluster-{cluster}": value
             for cluster, of_cluster in found.items()
@@ -372,6 +374,11 @@ class GANStrategy(Strategy):
     def cluster_of(self, info: ClientInfo) -> int:
         """The cluster with which a client trains in the next round."""
         return self.assignment.get(info.number, self.initial_cluster(info))
+
+    def _lost(self, problem: str) -> RoundLost:
+        if self._before is not None:
+            self.take_up(self._before)
+        return RoundLost(problem)
 
     def _given(self, info: ClientInfo) -> State:
         """What a client began this round with."""

@@ -11,6 +11,7 @@ from flwr.server.client_manager import ClientManager
 from torch import Tensor
 
 from huscf_flwr.config import RunConfig
+from huscf_flwr.defences.guard import Guarded, UsualFrames
 from huscf_flwr.procedure import ClientTraining, ServerHalf
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
@@ -71,6 +72,10 @@ class ExchangingStrategy(GANStrategy):
     def largest_frame(self) -> int:
         """Bytes of the tensors of the largest frame that any client may exchange in this run."""
 
+    def usual(self, info: ClientInfo) -> UsualFrames | None:
+        """What is usual of what a client sends; None where nobody knows, and it is not bounded."""
+        return None
+
     # GANStrategy
 
     def initialize_parameters(self, client_manager: ClientManager) -> Parameters:
@@ -102,13 +107,14 @@ class ExchangingStrategy(GANStrategy):
         self, server_round: int, clients: list[ClientInfo], iterations: int
     ) -> dict[int, Config]:
         tokens = {info.number: new_token() for info in clients}
+        halves = self._halves(clients)
         self.runner.open_round(
             server_round,
             [
                 SessionPlan(
                     tokens[info.number],
                     info.number,
-                    self.server_half(info),
+                    halves[info.number],
                     self.place(info),
                     iterations,
                 )
@@ -119,6 +125,24 @@ class ExchangingStrategy(GANStrategy):
             info.number: {**self.told(info), **self._where(tokens[info.number])}
             for info in clients
         }
+
+    def _halves(self, clients: list[ClientInfo]) -> dict[int, ServerHalf]:
+        """The server's half of each client, guarded where what is usual is known."""
+        halves = {info.number: self.server_half(info) for info in clients}
+        self.defences.guard.begin_round()
+        if not self.defences.on:
+            return halves
+        usual: dict[int, UsualFrames] = {}
+        for info in clients:
+            if (of_client := self.usual(info)) is not None:
+                usual[info.number] = of_client
+        guarded = {
+            half: Guarded(
+                half, self.defences.guard, {k: u for k, u in usual.items() if halves[k] is half}
+            )
+            for half in set(halves.values())
+        }
+        return {k: guarded[half] if k in usual else half for k, half in halves.items()}
 
     def close_round(self) -> tuple[dict[int, Tensor], dict[int, str]]:
         outcomes = self.runner.close_round()

@@ -44,9 +44,11 @@ class FedGAN(GANStrategy):
         groups, shares = grouped(assignment), dict[int, float]()
         for members in groups.values():
             inside = weights(np.array([sizes[k] for k in members]), np.zeros(len(members)), 0.0)
-            shares |= zip(members, map(float, inside), strict=True)
+            shares |= self.defences.shares(dict(zip(members, map(float, inside), strict=True)))
         states = {update.info.number: update.state for update in updates}
-        return Combined(aggregate_apart(states, groups, shares), assignment, shares)
+        return Combined(
+            aggregate_apart(states, groups, shares, self.defences.average), assignment, shares
+        )
 
 
 class ClusteredFedGAN(GroupingStrategy, FedGAN):

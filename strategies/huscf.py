@@ -16,8 +16,9 @@ from huscf_flwr.clustering.averages import aggregate_apart, aggregate_shared
 from huscf_flwr.clustering.clusters import grouped
 from huscf_flwr.clustering.kld_weights import divergences, weights
 from huscf_flwr.config import RunConfig
+from huscf_flwr.defences.guard import UsualFrames
 from huscf_flwr.errors import UserError, cause
-from huscf_flwr.nets import GEN, PartialGAN, State, initial_state, select_blocks
+from huscf_flwr.nets import GEN, State, initial_state, select_blocks
 from huscf_flwr.planning.measure import server_flops_per_s
 from huscf_flwr.planning.search import SEARCHES
 from huscf_flwr.report.checkpoint import Checkpoint
@@ -25,7 +26,8 @@ from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.split.cuts import Cut, client_blocks, end_limits
 from huscf_flwr.split.exchanges import Exchange, exchanged_bytes
-from huscf_flwr.split.segments import Segments
+from huscf_flwr.split.segments import Segments, all_segments
+from huscf_flwr.split.usual import usual_frames
 from huscf_flwr.system.cpu import cores, torch_device, use_threads
 from huscf_flwr.wire.grpc import MAX_FRAME_BYTES
 from strategies.exchanging import ExchangingStrategy
@@ -57,6 +59,7 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         """
         super().__init__(config, report, base_dir, serve=serve)
         self._paced = False
+        self._usual: dict[Cut, UsualFrames] = {}
         self.planner = CutPlanner(config, self.shapes, base_dir, self._measure_server)
         self.server = ServerBlocks(
             self._new_segments,
@@ -67,7 +70,7 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
             if not self.restored.servers:
                 raise UserError(f'resume="{config.resume}": not a run of this strategy')
             try:
-                self.server.restore(self.restored.servers, Counter(self.assignment.values()))
+                self.take_up(self.restored)
             except (KeyError, RuntimeError, ValueError) as error:
                 raise UserError(
                     f'resume="{config.resume}": its server blocks do not fit: {cause(error)}'
@@ -81,19 +84,12 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
 
     def _new_segments(self) -> Segments:
         """All blocks that any cut leaves to the server, as they are at the beginning of a run."""
-        least = Cut(1, 1, 1, 1)
-        nets = PartialGAN(
+        return all_segments(
             self.config.net_spec,
             initial_state(self.config.net_spec, self.config.seed),
-            gen=least.gen(self.shapes).server,
-            disc=least.disc(self.shapes).server,
-            device=torch_device(self.config.device),
-        )
-        return Segments(
-            nets,
-            self.shapes,
             batch_size=self.config.batch_size,
             learning_rate=self.config.learning_rate,
+            device=torch_device(self.config.device),
         )
 
     def _measure_server(self, cohort: int) -> float:
@@ -142,10 +138,12 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         served = {half: half.state() for half in halves.values()}
         if self.server.shared:
             (server,) = served.values()
-            new, models = aggregate_shared(server, states, groups, cluster_weights, global_weights)
+            new, models = aggregate_shared(
+                server, states, groups, cluster_weights, global_weights, self.defences.average
+            )
             return {self.server.key(cluster): new for cluster in groups}, models
         nets = {number: {**served[halves[number]], **own} for number, own in states.items()}
-        models = aggregate_apart(nets, groups, cluster_weights)
+        models = aggregate_apart(nets, groups, cluster_weights, self.defences.average)
         return models, models
 
     # GANStrategy
@@ -198,6 +196,19 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
     def checkpoint(self, server_round: int) -> Checkpoint:
         return replace(super().checkpoint(server_round), servers=self.server.checkpoint())
 
+    def take_up(self, checkpoint: Checkpoint) -> None:
+        super().take_up(checkpoint)
+        self.server.restore(checkpoint.servers, Counter(self.assignment.values()))
+
+    def usual(self, info: ClientInfo) -> UsualFrames:
+        cut = self.place(info)
+        if cut not in self._usual:
+            config = self.config
+            self._usual[cut] = usual_frames(
+                config.net_spec, cut, batch_size=config.batch_size, seed=config.seed
+            )
+        return self._usual[cut]
+
     def close_round(self) -> tuple[dict[int, Tensor], dict[int, str]]:
         found = super().close_round()
         pace = self.runner.pace
@@ -214,9 +225,9 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         klds: dict[int, float] = {}
         for members in groups.values():
             inside = self.weigh(server_round, [by_number[number] for number in members])
-            cluster_weights.update(inside[0])
+            cluster_weights.update(self.defences.shares(inside[0]))
             klds.update(inside[1])
-        global_weights, _ = self.weigh(server_round, updates)
+        global_weights = self.defences.shares(self.weigh(server_round, updates)[0])
         servers, models = self.average(updates, groups, cluster_weights, global_weights)
         origins: dict[int, dict[int, float]] = {}
         for number, cluster in assignment.items():

@@ -1,7 +1,7 @@
 """Who takes part in a run: waiting for clients, asking who they are, numbering them."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -10,6 +10,7 @@ from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
 
 from huscf_flwr.config import RunConfig
+from huscf_flwr.defences.sizes import counted_sizes
 from huscf_flwr.errors import UserError
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.split.cuts import Cut
@@ -54,6 +55,7 @@ class Roster:
         self._domains = {source.name for source in config.data_settings(".").sources}
         self._partitions = 0  # of the data that is dealt, as the first client says
         self._unusable: set[str] = set()
+        self._sizes: dict[str, int] = {}  # as stated
         self.clients: dict[str, ClientInfo] = {}
 
     def gather(self, manager: ClientManager) -> Present:
@@ -63,17 +65,28 @@ class Roster:
         ------
         UserError: too few appear in time, none can train, or dealt data is wrong for all.
         """
+        log.info("waiting for clients, for %g s at most", self._config.start_timeout)
         expected = self._config.num_clients
         self._wait_for(expected or 1, manager)
         partitions = self._meet(manager)
         if not expected:
             self._wait_for(partitions if partitions > 0 else 2, manager)
-        return self.present(manager)
+        found = self.present(manager)
+        for info in found.values():
+            log.info(
+                "client %d: %d images%s%s",
+                info.number,
+                info.size,
+                f" of {info.domain}" if info.domain else " of its own",
+                f", cut {info.cut}" if info.cut else "",
+            )
+        return found
 
-    def present(self, manager: ClientManager) -> Present:
+    def present(self, manager: ClientManager, without: Collection[int] = ()) -> Present:
         """The clients that are connected now and can train, in the order of their numbers.
 
-        Newcomers are met first. Where nobody is connected, waits for one.
+        Newcomers are met first. Where nobody is connected, waits for one. Those of the numbers
+        `without` are left out, unless there is nobody else.
 
         Raises
         ------
@@ -85,17 +98,22 @@ class Roster:
             found = self._usable(manager)
         if not found:
             raise UserError("no client that can train is connected: the lines above say why")
-        return found
+        return {p: info for p, info in found.items() if info.number not in without} or found
 
     def connected(self, manager: ClientManager) -> Present:
         """The clients met before that are connected now, in the order of their numbers."""
         proxies = list(manager.all().values())  # Flower's own dict changes as nodes come and go
-        usable = [proxy for proxy in proxies if proxy.cid in self.clients]
+        usable = [p for p in proxies if p.cid in self.clients and p.cid not in self._unusable]
         return {proxy: self.clients[proxy.cid] for proxy in sorted(usable, key=self.number_of)}
 
     def number_of(self, proxy: ClientProxy) -> int:
         """The number of a client met before."""
         return self.clients[proxy.cid].number
+
+    def leave_out(self, number: int, reason: str) -> None:
+        """Have nothing more to do with a client."""
+        cid = next(cid for cid, info in self.clients.items() if info.number == number)
+        self._leave_out(cid, f"client {number}", reason)
 
     def _usable(self, manager: ClientManager) -> Present:
         self._meet(manager)
@@ -135,6 +153,7 @@ class Roster:
             self._join_late(self._numbered(good))
         elif good:
             self.clients = self._with_cuts(self._numbered(good))
+        self._count_sizes({cid: who.size for cid, who in good.items()})
         return max((part[1] for part in (p.part for p in good.values()) if part), default=-1)
 
     def _ask(self, proxy: ClientProxy) -> Mapping[str, Scalar] | None:
@@ -188,7 +207,23 @@ class Roster:
         cuts = self._choose_cuts(list(new.values()))
         return {cid: replace(info, cut=cuts[info.number]) for cid, info in new.items()}
 
-    def _leave_out(self, cid: str, who: str, error: Exception) -> None:
+    def _count_sizes(self, stated: Mapping[str, int]) -> None:
+        """Keep sizes, of clients old and new, to what they may count for, as more are known."""
+        if not self._config.defences:
+            return
+        self._sizes |= {cid: size for cid, size in stated.items() if cid in self.clients}
+        counted = counted_sizes(self._sizes)
+        for cid in stated.keys() & counted.keys():
+            if counted[cid] < self._sizes[cid]:
+                log.warning(
+                    "client %d says it has %d images: it counts for %d, ten times the median",
+                    self.clients[cid].number,
+                    self._sizes[cid],
+                    counted[cid],
+                )
+        self.clients = {c: replace(i, size=counted[c]) for c, i in self.clients.items()}
+
+    def _leave_out(self, cid: str, who: str, error: Exception | str) -> None:
         log.warning("%s is left out: %s", who, error)
         self._unusable.add(cid)
 

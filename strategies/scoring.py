@@ -129,11 +129,12 @@ class Scoring:
         ]
 
     def returned(
-        self, results: Mapping[int, EvaluateRes]
-    ) -> tuple[list[ClientScores], dict[int, str]]:
-        """The good scores in the clients' order; and why others that were asked have none.
+        self, results: Mapping[int, EvaluateRes], assignment: Mapping[int, int]
+    ) -> tuple[dict[int, list[ClientScores]], dict[int, str]]:
+        """The good scores by cluster, in order; and why others that were asked have none.
 
-        `results` is by client number. Who holds out no image of a class is named once.
+        `results` and `assignment` are by client number. Who holds out no image of a class is named
+        once.
         """
         scores: list[ClientScores] = []
         reasons: dict[int, str] = {}
@@ -154,7 +155,10 @@ class Scoring:
                     score.missing_classes,
                 )
                 self._lacking.add(score.client)
-        return scores, reasons
+        found: dict[int, list[ClientScores]] = {}
+        for score in scores:
+            found.setdefault(assignment[score.client], []).append(score)
+        return dict(sorted(found.items())), reasons
 
 
 def _generator(model: State) -> State:

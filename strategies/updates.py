@@ -1,12 +1,11 @@
 """What goes into a strategy's combination of a round, and what comes out."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from flwr.common import FitRes
 from torch import Tensor
 
-from huscf_flwr.clustering.outliers import bounded, moves, too_far, usual_moves
 from huscf_flwr.nets import State
 from huscf_flwr.report.records import ClientInfo, ClientRound
 from strategies.answers import Trained, checked_update
@@ -66,31 +65,6 @@ def good_updates(
             continue
         updates.append(Update(info, trained, activations.get(number, trained.activation)))
     return updates
-
-
-def in_line(
-    updates: Sequence[Update], given: Callable[[ClientInfo], State], reasons: dict[int, str]
-) -> list[Update]:
-    """The updates of clients whose blocks moved about as far as those of others.
-
-    Parameters
-    ----------
-    updates: what can be combined.
-    given: what a client began the round with, by the same names.
-    reasons: why clients are left out, by number; those that moved much too far are added. Who
-        moved somewhat too far is brought back, see `clustering.outliers`.
-    """
-    moved = {u.info.number: moves(given(u.info), u.state) for u in updates}
-    usual = usual_moves(moved.values())
-    kept = []
-    for update in updates:
-        number = update.info.number
-        if (reason := too_far(moved[number], usual)) is not None:
-            reasons[number] = f"client {number} {reason}"
-            continue
-        state = bounded(given(update.info), update.state, moved[number], usual)
-        kept.append(replace(update, trained=replace(update.trained, state=state)))
-    return kept
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny
+from torch import Tensor
 
 from huscf_flwr.clients.base import GANClient
 from huscf_flwr.clients.split import SplitGANClient
-from huscf_flwr.clustering.outliers import STATISTICS, Moves, bounded
 from huscf_flwr.config import RunConfig
+from huscf_flwr.defences.moves import STATISTICS, Moves, bounded
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import State
 from huscf_flwr.procedure import ClientTraining, Steps
 from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from simulations.engine import Engine
-from strategies import HuSCF, updates
+from strategies import HuSCF, defences
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 
@@ -144,8 +145,9 @@ def test_a_round_that_nobody_finishes_is_repeated(
 def test_honest_clients_of_very_unequal_data_are_not_touched(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their blocks move about as far: nothing is brought back, nobody is left out."""
+    """What they send is about as large, and their blocks move about as far: nothing is cut."""
     moved: list[float] = []
+    clipped: list[int] = []
 
     def watched(before: State, after: State, own: Moves, usual: Moves) -> State:
         moved.extend(own[b] / usual[b] for b in usual if not b.endswith(STATISTICS) and b in own)
@@ -153,7 +155,7 @@ def test_honest_clients_of_very_unequal_data_are_not_touched(
         assert found is after
         return found
 
-    monkeypatch.setattr(updates, "bounded", watched)
+    monkeypatch.setattr(defences, "bounded", watched)
     engine = Engine(
         RunConfig(
             domains="digits,letters,textures",
@@ -170,7 +172,15 @@ def test_honest_clients_of_very_unequal_data_are_not_touched(
         ),
         str(folder),
     )
+    strategy, close_round = engine.strategy, engine.strategy.close_round
+
+    def close() -> tuple[dict[int, Tensor], dict[int, str]]:
+        clipped.append(strategy.defences.guard.clipped.total())
+        return close_round()
+
+    monkeypatch.setattr(strategy, "close_round", close)
     engine.run()
     rows = list(csv.DictReader((folder / "out" / "clusters.csv").open()))
     assert len(rows) == 4 * 9
     assert len(moved) > 200 and max(moved) < 2
+    assert clipped == [0] * 4

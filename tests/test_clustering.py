@@ -10,7 +10,7 @@ from huscf_flwr.clustering.averages import aggregate_shared, weighted_average
 from huscf_flwr.clustering.clusters import cluster, grouped, keep_labels, placed
 from huscf_flwr.clustering.kld_weights import divergences, position_distributions, weights
 from huscf_flwr.clustering.neighbours import find_clusters, neighbour_counts
-from huscf_flwr.clustering.outliers import bounded, moves, too_far, usual_moves
+from huscf_flwr.defences.moves import bounded, moves, too_far, usual_moves
 
 
 def test_positions_are_a_softmax_per_channel() -> None:

@@ -114,7 +114,7 @@ def _nan(path: Path) -> None:
 
 
 def _other_version(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b'format\\": 2', b'format\\": 9'))
+    path.write_bytes(path.read_bytes().replace(b'format\\": 3', b'format\\": 9'))
 
 
 DAMAGE = {

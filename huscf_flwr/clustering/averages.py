@@ -4,12 +4,17 @@ A client's version of a block is its own copy, or the server's where the server 
 for it. Pure functions on states.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from huscf_flwr.nets import State
+
+Average = Callable[[Sequence[State], Sequence[float]], State]
+"""Of states with equal names and shapes, by weights of sum 1."""
+
+_TRIMMED_FROM = 3
 
 
 def weighted_average(states: Sequence[State], weights: Sequence[float]) -> State:
@@ -21,6 +26,27 @@ def weighted_average(states: Sequence[State], weights: Sequence[float]) -> State
     if len(states) == 1:
         return dict(states[0])
     return {name: _average([state[name] for state in states], weights) for name in states[0]}
+
+
+def trimmed_average(states: Sequence[State], weights: Sequence[float]) -> State:
+    """As `weighted_average`, without the largest and the smallest of each value's versions.
+
+    Of fewer than three states it is the weighted average.
+    """
+    if len(states) < _TRIMMED_FROM:
+        return weighted_average(states, weights)
+    return {name: _trimmed([state[name] for state in states], weights) for name in states[0]}
+
+
+def _trimmed(values: list[Tensor], weights: Sequence[float]) -> Tensor:
+    if not values[0].is_floating_point():
+        return _average(values, weights)
+    versions = torch.stack(values).double()
+    shares = torch.tensor(weights, dtype=torch.float64).reshape(-1, *[1] * values[0].dim())
+    order = versions.argsort(dim=0)
+    kept = shares.expand_as(versions).gather(0, order)[1:-1]
+    total = (versions.gather(0, order)[1:-1] * kept).sum(dim=0)
+    return (total / kept.sum(dim=0)).to(values[0].dtype)
 
 
 def _average(values: list[Tensor], weights: Sequence[float]) -> Tensor:
@@ -36,6 +62,7 @@ def aggregate_apart(
     nets: Mapping[int, State],
     clusters: Mapping[int, Sequence[int]],
     weights: Mapping[int, float],
+    average: Average = weighted_average,
 ) -> dict[int, State]:
     """Average all blocks inside clusters.
 
@@ -44,13 +71,14 @@ def aggregate_apart(
     nets: the whole net of each client: its own blocks, and those of the server it trained with.
     clusters: members of each cluster.
     weights: of each client inside its cluster.
+    average: how.
 
     Returns
     -------
     The whole net of every cluster.
     """
     models = {
-        cluster: weighted_average([nets[k] for k in members], [weights[k] for k in members])
+        cluster: average([nets[k] for k in members], [weights[k] for k in members])
         for cluster, members in clusters.items()
     }
     return {cluster: dict(sorted(model.items())) for cluster, model in models.items()}
@@ -62,6 +90,7 @@ def aggregate_shared(
     clusters: Mapping[int, Sequence[int]],
     cluster_weights: Mapping[int, float],
     global_weights: Mapping[int, float],
+    average: Average = weighted_average,
 ) -> tuple[State, dict[int, State]]:
     """Average heads and tails inside clusters, and the server's blocks over all clients.
 
@@ -71,6 +100,7 @@ def aggregate_shared(
     clients: each client's own blocks.
     clusters: members of each cluster.
     cluster_weights, global_weights: weight of each client inside its cluster, and over all.
+    average: how.
 
     Returns
     -------
@@ -78,15 +108,13 @@ def aggregate_shared(
     block that a member holds, the server's new version of the others.
     """
     versions = {k: {**server, **clients[k]} for k in sorted(clients)}
-    everyone = weighted_average(list(versions.values()), [global_weights[k] for k in versions])
+    everyone = average(list(versions.values()), [global_weights[k] for k in versions])
     new_server = {name: everyone[name] for name in server}
     models = {}
     for cluster, members in clusters.items():
-        average = weighted_average(
-            [versions[k] for k in members], [cluster_weights[k] for k in members]
-        )
+        inside = average([versions[k] for k in members], [cluster_weights[k] for k in members])
         held = set().union(*(clients[k].keys() for k in members))
         models[cluster] = {
-            name: average[name] if name in held else new_server[name] for name in sorted(average)
+            name: inside[name] if name in held else new_server[name] for name in sorted(inside)
         }
     return new_server, models

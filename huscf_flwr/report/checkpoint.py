@@ -30,6 +30,7 @@ class Checkpoint:
         `activations/<client>` what they make of a client's images.
     cuts: of each client, as text; empty where clients train whole nets.
     nodes: number of each client that is known by its node alone, by Flower's id.
+    guard: how large what clients send has been, see `defences.guard.Guard.state`.
     """
 
     round: int
@@ -39,6 +40,7 @@ class Checkpoint:
     probe: State = field(default_factory=dict)
     cuts: dict[int, str] = field(default_factory=dict)
     nodes: dict[str, int] = field(default_factory=dict)
+    guard: dict[str, dict[int, float]] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write `round-XXX.safetensors` and remove all but the newest two.
@@ -57,6 +59,7 @@ class Checkpoint:
             "assignment": self.assignment,
             "cuts": self.cuts,
             "nodes": self.nodes,
+            "guard": self.guard,
         }
         save_tensors(folder / f"round-{self.round:03d}.safetensors", tensors, facts)
         for old in _files(folder)[:-_KEPT]:
@@ -149,6 +152,10 @@ def _read(file: Path) -> Checkpoint:
             parts["probe"].get(0, {}),
             {int(client): str(cut) for client, cut in facts["cuts"].items()},
             {str(node): int(client) for node, client in facts["nodes"].items()},
+            {
+                str(key): {int(client): float(level) for client, level in levels.items()}
+                for key, levels in facts["guard"].items()
+            },
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BrokenFile(f"not what a checkpoint holds: {error}") from None

@@ -131,6 +131,14 @@ class RoundRecord:
         main = self.main_clusters()
         return {d: self.scores[d, c] for d, c in main.items() if (d, c) in self.scores}
 
+    def main_values(self) -> dict[str, float]:
+        """The same, as `<name>-<domain>`."""
+        return {
+            f"{name}-{domain}": value
+            for domain, found in self.main_scores().items()
+            for name, value in found.values().items()
+        }
+
     def score_values(self, domain: str, cluster: int) -> dict[str, float]:
         """Scores, and what real images get, by name; empty where there are none.
 

@@ -138,8 +138,10 @@ class _Drive:
                 return {}
             server = server or half.iteration(places)
             found = server.answer(exchange, requests)
-            answers = {client: found[client] for client in requests}
-            for client in requests:
+            answers = {client: found[client] for client in requests if client in found}
+            for client in sorted(requests.keys() - found.keys()):
+                self._leave_out(self._sessions[client], SessionError(server.refused[client]))
+            for client in answers:
                 session = self._sessions[client]
                 session.advance(server.results.get(client))
                 session.seat.ready = True

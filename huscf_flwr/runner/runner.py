@@ -369,7 +369,9 @@ class Runner:
         with self._changed:
             for session in cohort:
                 client = session.plan.client
-                if session.failure is None and session.answered is not None:
+                if client not in answers:
+                    self._fail(session, iteration.refused[client])
+                elif session.failure is None and session.answered is not None:
                     session.answer(answers[client], iteration.results.get(client), now)
 
     def _lose(self, session: Session) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from huscf_flwr.nets import DISC, GEN, NetShapes, PartialGAN, State
+from huscf_flwr.nets import DISC, GEN, NetShapes, NetSpec, PartialGAN, State, net_shapes
 from huscf_flwr.nets.optim import Optimisers
 from huscf_flwr.procedure import ExchangeSpec
 from huscf_flwr.split.cuts import Cut, middle
@@ -53,6 +53,21 @@ class Segments:
         return Iteration(self, places)
 
 
+def all_segments(
+    spec: NetSpec,
+    state: State,
+    *,
+    batch_size: int,
+    learning_rate: float,
+    device: torch.device | str = "cpu",
+) -> Segments:
+    """All blocks that any cut leaves to the server, with parameters from `state`."""
+    shapes, least = net_shapes(spec), Cut(1, 1, 1, 1)
+    gen, disc = least.gen(shapes).server, least.disc(shapes).server
+    nets = PartialGAN(spec, state, gen=gen, disc=disc, device=device)
+    return Segments(nets, shapes, batch_size=batch_size, learning_rate=learning_rate)
+
+
 class Iteration:
     """One training iteration: answers the six exchanges, in order, for the clients still in it."""
 
@@ -61,6 +76,8 @@ class Iteration:
         self._gen_spans = {k: cut.gen(segments.shapes) for k, cut in cuts.items()}
         self._disc_spans = {k: cut.disc(segments.shapes) for k, cut in cuts.items()}
         self._passes: dict[str, JointPass] = {}
+        self.refused: dict[int, str] = {}
+        """Nobody: see `procedure.ServerIteration`."""
         self.results: ByClient = {}
         """Mean over the batch of the discriminator's middle block's output on real data.
 

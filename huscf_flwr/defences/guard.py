@@ -1,0 +1,196 @@
+"""What clients send in an iteration, each against what the others send: nobody drowns them out.
+
+How large activations and gradients are depends on where a net is cut, on how far it is trained,
+and hardly on whose they are. So each client's are compared with those of an untrained net that is
+cut alike, and that ratio with the ratios of all others.
+"""
+
+import math
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from huscf_flwr.procedure import ExchangeSpec, ServerHalf, ServerIteration
+from huscf_flwr.tensors import Tensors
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What is usual of one tensor that a client sends.
+
+    Attributes
+    ----------
+    level: root mean square of its values where the net is untrained.
+    tolerance: so many times what is usual, at that time of training, a batch of a client may be;
+        one of its samples three times that.
+    """
+
+    level: float
+    tolerance: float
+
+
+UsualFrames = Sequence[Mapping[str, Usual]]
+"""By exchange and name of the tensor."""
+
+_SAMPLE = 3.0
+_PEERS = 3
+_PACE = 0.1  # of the mean over iterations
+_NOTHING = 1e-12
+_FORGIVEN = 15 / 16
+_MOST_STRIKES = 4.0
+
+
+class Guard:
+    """Knows how large each client's tensors have been, and keeps everybody's within bounds.
+
+    What is usual is the median over the clients of the same half of the server; where these are
+    fewer than three, over all. A client is refused for the rest of the round if what it sends has
+    to be cut exchange after exchange: that of honest ones of very unequal data hardly ever has to.
+    """
+
+    def __init__(self) -> None:
+        self._levels: defaultdict[str, dict[int, float]] = defaultdict(dict)
+        self._strikes: dict[int, float] = {}
+        self.refused: dict[int, str] = {}
+        """Why clients are refused in this round, by number."""
+        self.clipped: Counter[int] = Counter()
+        """How many exchanges of this round were clipped, by client."""
+
+    def begin_round(self) -> None:
+        """Everybody is welcome again."""
+        self._strikes, self.refused = {}, {}
+        self.clipped.clear()
+
+    def bounded(
+        self,
+        exchange: int,
+        requests: Mapping[int, Tensors],
+        usual: Mapping[int, UsualFrames],
+        name_of: str,
+    ) -> dict[int, Tensors]:
+        """What clients have sent, without those that are refused, samples brought within bounds.
+
+        Parameters
+        ----------
+        exchange: which it is, from 0.
+        requests: what clients send, by number.
+        usual: what is usual where their nets are cut, by number.
+        name_of: the exchange's name, for the reason of a refusal.
+        """
+        found = {client: dict(tensors) for client, tensors in requests.items()}
+        times: dict[int, float] = {}
+        for name in next(iter(requests.values())):
+            sizes = {client: _sizes(tensors[name]) for client, tensors in requests.items()}
+            levels = self._levels[f"{exchange}/{name}"]
+            for client, of_samples in sizes.items():
+                level = math.log(_whole(of_samples) / usual[client][exchange][name].level)
+                levels[client] = (1 - _PACE) * levels.get(client, level) + _PACE * level
+            peers = [levels[client] for client in usual if client in levels]
+            # An untrained net counts as one more client, so that the first is bounded, too.
+            now = statistics.median_low(
+                [0.0, *(peers if len(peers) >= _PEERS else levels.values())]
+            )
+            for client, of_samples in sizes.items():
+                own = usual[client][exchange][name]
+                limit = own.tolerance * math.exp(now) * own.level
+                factors = [min(1.0, _SAMPLE * limit / max(s, _NOTHING)) for s in of_samples]
+                rest = _whole([f * size for f, size in zip(factors, of_samples, strict=True)])
+                if rest > limit:
+                    factors = [factor * limit / rest for factor in factors]
+                    times[client] = max(times.get(client, 0.0), _whole(of_samples) / limit)
+                if min(factors) < 1.0:
+                    found[client][name] = _scaled(found[client][name], factors)
+        self.clipped.update(times.keys())
+        for client in requests:
+            struck = client in times
+            self._strikes[client] = self._strikes.get(client, 0.0) * _FORGIVEN + struck
+            if struck and self._strikes[client] > _MOST_STRIKES:
+                self.refused[client] = (
+                    f"sent values {times[client]:.3g} times as large as the most that is usual, "
+                    f"in {name_of} and before"
+                )
+        return {client: tensors for client, tensors in found.items() if client not in self.refused}
+
+    def state(self) -> dict[str, dict[int, float]]:
+        """What it takes to go on."""
+        return {key: dict(levels) for key, levels in self._levels.items()}
+
+    def restore(self, state: Mapping[str, Mapping[int, float]]) -> None:
+        """Take over what `state` gave."""
+        self._levels = defaultdict(dict, {key: dict(levels) for key, levels in state.items()})
+
+
+class Guarded:
+    """A server's half whose clients' requests a guard looks at first; a `ServerHalf` itself."""
+
+    def __init__(self, half: ServerHalf, guard: Guard, usual: Mapping[int, UsualFrames]) -> None:
+        """`usual` is what the clients send that this half serves, by number."""
+        self._half = half
+        self._guard = guard
+        self._usual = usual
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._half.dtype
+
+    def exchanges(self, place: object) -> Sequence[ExchangeSpec]:
+        return self._half.exchanges(place)
+
+    def iteration(self, places: Mapping[int, object]) -> "GuardedIteration":
+        """Begin an iteration of these clients."""
+        names = [spec.name for spec in self._half.exchanges(next(iter(places.values())))]
+        return GuardedIteration(self._half.iteration(places), self._guard, self._usual, names)
+
+
+class GuardedIteration:
+    """One iteration of such a half."""
+
+    def __init__(
+        self,
+        iteration: ServerIteration,
+        guard: Guard,
+        usual: Mapping[int, UsualFrames],
+        names: Sequence[str],
+    ) -> None:
+        self._iteration = iteration
+        self._guard = guard
+        self._usual = usual
+        self._names = names
+
+    @property
+    def results(self) -> Mapping[int, Tensor]:
+        return self._iteration.results
+
+    @property
+    def refused(self) -> Mapping[int, str]:
+        return self._guard.refused
+
+    def answer(self, exchange: int, requests: Mapping[int, Tensors]) -> Mapping[int, Tensors]:
+        """Compute an exchange for all whom the guard lets through."""
+        good = self._guard.bounded(exchange, requests, self._usual, self._names[exchange])
+        return self._iteration.answer(exchange, good) if good else {}
+
+    def step(self, exchange: int) -> None:
+        self._iteration.step(exchange)
+
+
+def _sizes(tensor: Tensor) -> list[float]:
+    """The root mean square of each sample."""
+    flat = tensor.flatten(1)
+    sizes: list[float] = (torch.linalg.vector_norm(flat, dim=1) / flat.shape[1] ** 0.5).tolist()
+    return sizes
+
+
+def _whole(of_samples: Sequence[float]) -> float:
+    """The root mean square of all, at least next to nothing."""
+    return max(math.sqrt(sum(size * size for size in of_samples) / len(of_samples)), _NOTHING)
+
+
+def _scaled(tensor: Tensor, factors: Sequence[float]) -> Tensor:
+    """Each sample by its factor."""
+    shape = (-1, *[1] * (tensor.dim() - 1))
+    return tensor * torch.tensor(factors).to(tensor).reshape(shape)

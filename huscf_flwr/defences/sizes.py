@@ -1,0 +1,36 @@
+"""How much clients may count by what they say of themselves."""
+
+from collections.abc import Mapping
+from statistics import median_low
+
+_MOST_TIMES = 10
+_FEWEST = 3
+_LARGEST_SHARE = 0.5
+
+
+def counted_sizes(stated: Mapping[str, int]) -> dict[str, int]:
+    """How many images each client counts for: ten times as many as the median, at most.
+
+    That bounds a round's iterations, too, which are those of the largest client.
+    """
+    if not stated:
+        return {}
+    most = _MOST_TIMES * median_low(stated.values())
+    return {client: min(size, most) for client, size in stated.items()}
+
+
+def bounded_shares(shares: Mapping[int, float]) -> dict[int, float]:
+    """Weights in a cluster, of which none is more than all others together.
+
+    Where there are three or more; of two one always is.
+    """
+    if len(shares) < _FEWEST:
+        return dict(shares)
+    largest = max(shares, key=lambda client: shares[client])
+    if shares[largest] <= _LARGEST_SHARE:
+        return dict(shares)
+    rest = (1 - _LARGEST_SHARE) / (sum(shares.values()) - shares[largest])
+    return {
+        client: _LARGEST_SHARE if client == largest else share * rest
+        for client, share in shares.items()
+    }

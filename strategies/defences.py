@@ -1,0 +1,119 @@
+"""What a strategy does about clients that are out of line, see `huscf_flwr.defences`."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from huscf_flwr.clustering.averages import Average, trimmed_average, weighted_average
+from huscf_flwr.config import CLIPPED, TRIMMED, RunConfig
+from huscf_flwr.defences.collapse import collapsed, variety
+from huscf_flwr.defences.guard import Guard
+from huscf_flwr.defences.moves import bounded, moves, too_far, usual_moves
+from huscf_flwr.defences.sizes import bounded_shares
+from huscf_flwr.nets import State
+from huscf_flwr.report.records import ClientInfo
+from strategies.updates import Update
+
+log = logging.getLogger("huscf_flwr.strategy")
+_MOST_OFFENCES = 3
+
+
+class Defences:
+    """Bounds what one client can do, and remembers who was out of line how often.
+
+    Attributes
+    ----------
+    on: whether there are any.
+    guard: looks at what clients send in an iteration.
+    average: how updates are averaged.
+    excluded: who is not to take part when a round is repeated.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.on = config.defences
+        self.guard = Guard()
+        trimmed = self.on and config.aggregation == TRIMMED
+        self.average: Average = trimmed_average if trimmed else weighted_average
+        self.excluded: set[int] = set()
+        self._clip = config.aggregation == CLIPPED
+        self._spec = config.net_spec
+        self._variety: dict[int, float] = {}
+        self._cut: set[int] = set()
+        self._blamed: dict[int, str] = {}
+        self._offences: Counter[int] = Counter()
+
+    def shares(self, weights: Mapping[int, float]) -> dict[int, float]:
+        """Weights in a cluster, as they may be."""
+        return bounded_shares(weights) if self.on else dict(weights)
+
+    def in_line(
+        self,
+        updates: Sequence[Update],
+        given: Callable[[ClientInfo], State],
+        reasons: dict[int, str],
+    ) -> list[Update]:
+        """The updates of clients whose blocks moved about as far as those of others.
+
+        Parameters
+        ----------
+        updates: what can be combined.
+        given: what a client began the round with, by the same names.
+        reasons: why clients are left out, by number; those that moved much too far are added. Who
+            moved somewhat too far is brought back, with `aggregation = "clipped"`.
+        """
+        if not self.on:
+            return list(updates)
+        self._cut, self._blamed = set(), dict(self.guard.refused)
+        moved = {u.info.number: moves(given(u.info), u.state) for u in updates}
+        usual = usual_moves(moved.values())
+        kept = []
+        for update in updates:
+            number = update.info.number
+            if (reason := too_far(moved[number], usual)) is not None:
+                reasons[number] = f"client {number} {reason}"
+                self._blamed[number] = reason
+                continue
+            state = bounded(given(update.info), update.state, moved[number], usual)
+            if state is not update.state:
+                self._cut.add(number)
+            if self._clip:
+                update = replace(update, trained=replace(update.trained, state=state))
+            kept.append(update)
+        return kept
+
+    def spoilt(self, models: Mapping[int, State]) -> str | None:
+        """Why a round that ended in these nets, by cluster, is to be repeated, if it is.
+
+        Then, `excluded` are those whose tensors or blocks had to be cut in it, most of all first,
+        and less than half of all. Where nobody's had to, a collapse is the training's own, and
+        only nets that are no numbers are not accepted.
+        """
+        if not self.on:
+            return None
+        found = {cluster: variety(self._spec, model) for cluster, model in models.items()}
+        gone = collapsed(self._variety, found)
+        if not gone:
+            self._variety, self.excluded = found, set()
+            return None
+        numbers = ", ".join(map(str, gone))
+        suspects = [client for client, _ in self.guard.clipped.most_common()]
+        suspects += sorted(self._cut.difference(suspects))
+        if suspects and not self.excluded:
+            self.excluded = set(suspects)
+            names = ", ".join(map(str, suspects))
+            return f"the generator of cluster {numbers} collapsed, maybe by client {names}"
+        if any(value != value for value in found.values()):
+            return f"the nets of cluster {numbers} are no finite numbers"
+        log.warning("the generator of cluster %s makes all images alike: it collapsed", numbers)
+        self._variety, self.excluded = found, set()
+        return None
+
+    def out_again_and_again(self) -> list[tuple[int, str]]:
+        """Who was out of line in this round, once too often, and how."""
+        self._offences.update(self._blamed.keys())
+        return [
+            (client, f"out of line in {_MOST_OFFENCES} rounds, in this one it {reason}")
+            for client, reason in sorted(self._blamed.items())
+            if self._offences[client] == _MOST_OFFENCES
+        ]

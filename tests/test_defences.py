@@ -1,0 +1,223 @@
+"""What one client can do is bounded by the others; simulations/attacks.py says how well."""
+
+import csv
+import logging
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+
+from huscf_flwr.config import RunConfig
+from huscf_flwr.defences.collapse import collapsed, variety
+from huscf_flwr.defences.guard import Guard, Usual, UsualFrames
+from huscf_flwr.defences.sizes import bounded_shares, counted_sizes
+from huscf_flwr.nets import initial_state
+from huscf_flwr.tensors import Tensors
+from simulations.attacks import ATTACKS, BadClient, WithBadClients
+from simulations.engine import Engine
+from strategies import HuSCF
+from strategies.updates import Combined, Update
+
+USUAL: UsualFrames = [{"fake": Usual(level=0.5, tolerance=2.0)}]
+
+
+def sent(seed: int, times: float = 1.0) -> Tensors:
+    random = torch.Generator().manual_seed(seed)
+    return {"fake": times * 0.5 * torch.randn((32, 3, 4), generator=random)}
+
+
+def rms(tensors: Tensors) -> float:
+    return float(tensors["fake"].square().mean().sqrt())
+
+
+class TestGuard:
+    def test_who_is_in_line_keeps_every_bit(self) -> None:
+        guard, usual = Guard(), dict.fromkeys(range(4), USUAL)
+        requests = {client: sent(client, 7.0 + client) for client in range(4)}  # times untrained
+        for _ in range(3):
+            found = guard.bounded(0, requests, usual, "GENERATE")
+        assert all(found[client]["fake"] is requests[client]["fake"] for client in range(4))
+
+    def test_one_that_is_not_is_cut_and_then_refused(self) -> None:
+        guard, usual = Guard(), dict.fromkeys(range(4), USUAL)
+        seen = []
+        for step in range(6):
+            requests = {client: sent(8 * step + client) for client in range(4)}
+            requests[2] = {"fake": 1e6 * requests[2]["fake"]}
+            found = guard.bounded(0, requests, usual, "GENERATE")
+            assert all(found[client]["fake"] is requests[client]["fake"] for client in (0, 1, 3))
+            seen.append(found.get(2))
+        cut = [tensors for tensors in seen if tensors is not None]
+        assert 3 < len(cut) < 6
+        usual_now = sorted(rms(requests[client]) for client in (0, 1, 3))[1]
+        assert rms(cut[-1]) == pytest.approx(2 * usual_now, rel=0.25)
+        assert guard.refused.keys() == {2}
+        assert "times as large as the most that is usual, in GENERATE" in guard.refused[2]
+        guard.begin_round()
+        assert not guard.refused and not guard.clipped
+
+    def test_the_first_of_all_is_held_against_an_untrained_net(self) -> None:
+        found = Guard().bounded(0, {5: sent(0, 1e6)}, {5: USUAL}, "GENERATE")
+        assert rms(found[5]) == pytest.approx(2.0 * 0.5)
+
+    def test_one_sample_is_cut_before_it_can_cut_the_others(self) -> None:
+        requests = {client: sent(client) for client in range(3)}
+        requests[1]["fake"][0] *= 100  # type: ignore[index]
+        found = Guard().bounded(0, requests, dict.fromkeys(range(3), USUAL), "GENERATE")
+        assert torch.equal(found[1]["fake"][1:], requests[1]["fake"][1:])
+        assert float(found[1]["fake"][0].square().mean().sqrt()) == pytest.approx(3.0, rel=0.2)
+
+    def test_clients_of_one_half_are_compared_with_each_other(self) -> None:
+        """Three whose gradients are a tenth of everybody else's bound a fourth among them."""
+        guard = Guard()
+        others = {client: sent(client, 10.0) for client in range(8)}
+        guard.bounded(0, others, dict.fromkeys(others, USUAL), "GENERATE")
+        mine = {client: sent(client) for client in (8, 9, 10)} | {11: sent(11, 10.0)}
+        found = guard.bounded(0, mine, dict.fromkeys(mine, USUAL), "GENERATE")
+        assert rms(found[11]) < 0.3 * rms(mine[11])
+
+    def test_goes_on_where_it_was(self) -> None:
+        first, usual = Guard(), dict.fromkeys(range(3), USUAL)
+        first.bounded(0, {client: sent(client, 9.0) for client in range(3)}, usual, "GENERATE")
+        second = Guard()
+        second.restore(first.state())
+        request = {0: sent(0, 1e3)}
+        once, again = (g.bounded(0, request, usual, "GENERATE") for g in (first, second))
+        assert torch.equal(once[0]["fake"], again[0]["fake"])
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_what_is_usual_is_what_clients_send_at_first(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever their nets are cut, and whatever their images are."""
+    ratios: list[float] = []
+    bounded = Guard.bounded
+
+    def watched(
+        guard: Guard, exchange: int, requests: Any, usual: Any, name_of: str
+    ) -> dict[int, Tensors]:
+        for client, tensors in requests.items():
+            for name, tensor in tensors.items():
+                own = float(tensor.square().mean().sqrt())
+                ratios.append(own / usual[client][exchange][name].level)
+        return bounded(guard, exchange, requests, usual, name_of)
+
+    monkeypatch.setattr(Guard, "bounded", watched)
+    cuts = "1-1-1-1,2-2-2-2,1-2-2-1"
+    Engine(tiny(cuts=cuts, num_server_rounds=1, output_dir="out"), str(folder)).run()
+    assert len(ratios) >= 3 * 8
+    assert min(ratios) > 0.5 and max(ratios) < 2
+
+
+def test_sizes_and_weights_are_bounded() -> None:
+    assert counted_sizes({"a": 100, "b": 10**9, "c": 140}) == {"a": 100, "b": 1400, "c": 140}
+    assert counted_sizes({"a": 5}) == {"a": 5}
+    assert bounded_shares({0: 0.8, 1: 0.15, 2: 0.05}) == pytest.approx(
+        {0: 0.5, 1: 0.375, 2: 0.125}
+    )
+    assert bounded_shares({0: 0.9, 1: 0.1}) == {0: 0.9, 1: 0.1}
+    assert bounded_shares({0: 0.4, 1: 0.3, 2: 0.3}) == {0: 0.4, 1: 0.3, 2: 0.3}
+
+
+def test_a_generator_whose_images_are_all_alike_has_collapsed() -> None:
+    spec = RunConfig(width=4).net_spec
+    state = initial_state(spec, 0)
+    alike = {name: v * 0 if v.is_floating_point() else v for name, v in state.items()}
+    broken = {name: v * np.nan if v.is_floating_point() else v for name, v in state.items()}
+    values = {0: variety(spec, state), 1: variety(spec, alike), 2: variety(spec, broken)}
+    assert values[0] > 0.001 and values[1] == 0 and np.isnan(values[2])
+    assert collapsed({0: values[0], 1: values[0], 2: values[0]}, values) == [1, 2]
+    assert collapsed({}, values) == [2]
+    assert collapsed({0: values[0]}, {7: 0.0}) == [7]
+
+
+@pytest.mark.usefixtures("few_steps")
+class TestRuns:
+    @pytest.mark.parametrize("attack", ATTACKS)
+    def test_an_attack_ends_nothing(
+        self, folder: Path, attack: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Rounds are finished with the honest ones; who is far out of line is left out."""
+        epochs = 1 if attack == "lying size" else 3  # of ten times as many images as it has
+        rows, engine = self._attacked(folder, monkeypatch, attack, local_epochs=epochs)
+        assert {int(row["client"]) for row in rows if int(row["round"]) == 4} >= {0, 1, 2}
+        blatant = attack in ("huge", "scaled", "huge parameters")
+        assert any(int(row["client"]) == 3 for row in rows) != blatant
+        model = engine.strategy.models[0]
+        assert all(v.isfinite().all() for v in model.values() if v.is_floating_point())
+        assert variety(engine.strategy.config.net_spec, model) > 0.001
+
+    def test_who_is_out_of_line_in_three_rounds_stays_out(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.WARNING):
+            self._attacked(folder, monkeypatch, "huge parameters")
+        text = "client 3 is left out: out of line in 3 rounds, in this one it moved"
+        assert sum(text in record.getMessage() for record in caplog.records) == 1
+        assert not any("round 4: client 3" in r.getMessage() for r in caplog.records)
+
+    def test_without_defences_it_is_the_method_alone(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rows, _ = self._attacked(folder, monkeypatch, "scaled", defences=False)
+        assert sum(int(row["client"]) == 3 for row in rows) == 4
+
+    @staticmethod
+    def _attacked(
+        folder: Path, monkeypatch: pytest.MonkeyPatch, attack: str, **settings: Any
+    ) -> tuple[list[dict[str, str]], Engine]:
+        monkeypatch.setattr(BadClient, "attack", attack)
+        monkeypatch.setattr(BadClient, "bad", 1)
+        config = tiny(
+            strategy=f"{__name__}:Attacked",
+            evaluate_every=1000,
+            clusters="1",
+            num_clients=4,
+            num_server_rounds=4,
+            output_dir="out",
+            **{"local_epochs": 3, **settings},
+        )
+        engine = Engine(config, str(folder))
+        engine.run()
+        return list(csv.DictReader((folder / "out" / "clusters.csv").open())), engine
+
+
+class Attacked(WithBadClients):
+    """Ends without scores."""
+
+    def finish(self) -> None:
+        """Nothing is written."""
+
+
+class SpoiltOnce(HuSCF):
+    """Averages to nothing in round 2 as long as client 3 is in it."""
+
+    attempts: ClassVar[list[list[int]]] = []
+
+    def combine(self, server_round: int, updates: list[Update]) -> Combined:
+        found = super().combine(server_round, updates)
+        members = [update.info.number for update in updates]
+        if server_round == 2:
+            self.attempts.append(members)
+            if 3 in members:
+                self.defences.guard.clipped[3] += 1
+                for model in found.models.values():
+                    model.update({n: 0 * v for n, v in model.items() if n.startswith("gen.")})
+        return found
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_a_round_that_ends_in_nothing_is_repeated_without_whoever_caused_it(folder: Path) -> None:
+    SpoiltOnce.attempts.clear()
+    config = tiny(strategy=f"{__name__}:SpoiltOnce", num_clients=4, clusters="1", output_dir="out")
+    engine = Engine(config, str(folder))
+    engine.run()
+    assert SpoiltOnce.attempts == [[0, 1, 2, 3], [0, 1, 2]]
+    rows = list(csv.DictReader((folder / "out" / "clusters.csv").open()))
+    by_round = [sorted(int(r["client"]) for r in rows if r["round"] == str(n)) for n in (1, 2, 3)]
+    assert by_round == [[0, 1, 2, 3], [0, 1, 2], [0, 1, 2, 3]]
+    assert variety(config.net_spec, engine.strategy.models[0]) > 0.001
