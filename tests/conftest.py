@@ -34,7 +34,7 @@ from huscf_flwr.nets import (
     net_shapes,
 )
 from huscf_flwr.nets.losses import Losses
-from huscf_flwr.procedure import ClientTraining
+from huscf_flwr.procedure import ClientTraining, ServerHalf
 from huscf_flwr.runner.in_process import InProcessRunner
 from huscf_flwr.runner.runner import Runner, RunnerSettings
 from huscf_flwr.runner.session import SessionOutcome, SessionPlan
@@ -183,7 +183,7 @@ def trainer(cut: Cut, state: State) -> HeadsAndTails:
     return HeadsAndTails(SPEC, SHAPES, cut, state, learning_rate=RATE, batch_size=BATCH)
 
 
-def plans(server: Segments, cuts: Iterable[Cut], iterations: int) -> list[SessionPlan]:
+def plans(server: ServerHalf, cuts: Iterable[Cut], iterations: int) -> list[SessionPlan]:
     """Sessions of clients 0, 1, ..., whose tokens are their numbers."""
     return [SessionPlan(str(k), k, server, cut, iterations) for k, cut in enumerate(cuts)]
 

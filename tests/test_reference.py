@@ -21,13 +21,15 @@ from huscf_flwr.clustering.averages import aggregate_shared
 from huscf_flwr.clustering.clusters import cluster, grouped
 from huscf_flwr.clustering.kld_weights import divergences, weights
 from huscf_flwr.data.batches import Batch
+from huscf_flwr.defences.guard import Guard, Guarded
 from huscf_flwr.nets import NetSpec, PartialGAN, State, initial_state, net_shapes
 from huscf_flwr.nets.losses import Losses
-from huscf_flwr.procedure import ClientTraining
+from huscf_flwr.procedure import ClientTraining, ServerHalf
 from huscf_flwr.runner.in_process import InProcessRunner
 from huscf_flwr.split.cuts import Cut
 from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from huscf_flwr.split.segments import Segments
+from huscf_flwr.split.usual import usual_frames
 
 SPEC = NetSpec(image_size=28, channels=1, num_classes=10, width=64)
 SHAPES = net_shapes(SPEC)
@@ -53,11 +55,20 @@ class Trained(NamedTuple):
 
 
 def train(
-    halves: Sequence[HeadsAndTails], server: Segments, batches: Sequence[Sequence[Batch]]
+    halves: Sequence[HeadsAndTails],
+    server: Segments,
+    batches: Sequence[Sequence[Batch]],
+    guard: Guard | None,
 ) -> Trained:
     """Let all clients train in lockstep, client k on `batches[k]`."""
     runner = InProcessRunner(cohort=None)
-    runner.open_round(1, plans(server, CUTS, ITERATIONS))
+    half: ServerHalf = server
+    if guard is not None:
+        usual = {
+            k: usual_frames(SPEC, cut, batch_size=BATCH, seed=0) for k, cut in enumerate(CUTS)
+        }
+        half = Guarded(server, guard, usual)
+    runner.open_round(1, plans(half, CUTS, ITERATIONS))
     parts = {
         k: ClientTraining(half, batches[k].__getitem__, ITERATIONS)
         for k, half in enumerate(halves)
@@ -102,8 +113,9 @@ def batch(client: int, iteration: int) -> Batch:
     return Batch(torch.from_numpy(images), drawn, torch.from_numpy(latent), drawn)
 
 
-@pytest.fixture(scope="module")
-def trained() -> Trained:
+@pytest.fixture(scope="module", params=["without defences", "with defences"])
+def trained(request: pytest.FixtureRequest) -> Trained:
+    """These clients are honest, so defences change nothing."""
     state = first_state()
     nets = PartialGAN(SPEC, state, gen=range(1, 4), disc=range(1, 4))
     server = Segments(nets, SHAPES, batch_size=BATCH, learning_rate=RATE)
@@ -111,7 +123,11 @@ def trained() -> Trained:
         HeadsAndTails(SPEC, SHAPES, cut, state, learning_rate=RATE, batch_size=BATCH)
         for cut in CUTS
     ]
-    return train(halves, server, [[batch(k, t) for t in range(ITERATIONS)] for k in CLIENTS])
+    batches = [[batch(k, t) for t in range(ITERATIONS)] for k in CLIENTS]
+    guard = Guard() if request.param == "with defences" else None
+    trained = train(halves, server, batches, guard)
+    assert guard is None or not guard.clipped
+    return trained
 
 
 def summary(value: Tensor) -> np.ndarray:
