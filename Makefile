@@ -7,7 +7,7 @@ export FLWR_TELEMETRY_ENABLED ?= 0
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION = 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint install clean
+.PHONY: demo test faults lint install clean
 
 # One thread a process: clients and server share the cores by being many.
 demo: install
@@ -16,6 +16,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest
+
+# Attacks and faults, on real processes: a line for each.
+faults: install
+	$(BIN)/python -m pytest -m fault
 
 lint: install
 	$(BIN)/ruff check .

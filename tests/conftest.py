@@ -311,3 +311,24 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }.items():
         monkeypatch.setenv(name, value)
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if (fault := item.get_closest_marker("fault")) is not None:
+            item.user_properties.append(("fault", (fault.args[0], fault.kwargs["lost"])))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """With `-m fault`: what was done to runs, what came of it, and what was lost, a line each."""
+    if config.option.markexpr != "fault":
+        return
+    words = {"passed": "survived", "failed": "NOT SURVIVED", "error": "NOT TRIED"}
+    terminalreporter.section("faults and attacks")
+    for outcome, word in words.items():
+        for report in terminalreporter.stats.get(outcome, []):
+            for done, lost in (value for name, value in report.user_properties if name == "fault"):
+                case = report.nodeid.partition("[")[2].rstrip("]")
+                what = f"{done} ({case})" if case else done
+                cost = f", lost: {lost}" if outcome == "passed" else ""
+                terminalreporter.line(f"{what}: {word}{cost}")

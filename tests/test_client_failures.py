@@ -62,6 +62,7 @@ def _spoil(value: float) -> Callable[[GANClient, list[np.ndarray]], list[np.ndar
     ("how", "message"),
     [(_raise, "the disk is full"), (_spoil(np.nan), "values from nan to nan")],
 )
+@pytest.mark.fault("a client that fails in a round", lost="its part of the round")
 def test_a_client_that_fails_is_left_out_and_named(
     how: Any, message: str, folder: Path, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -112,6 +113,7 @@ def test_a_client_that_was_left_out_of_a_round_is_back_in_the_next(folder: Path)
 
 
 @pytest.mark.parametrize("times", [2, 3])
+@pytest.mark.fault("all clients fail in a round", lost="a round")
 def test_a_round_that_nobody_finishes_is_repeated(
     times: int, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

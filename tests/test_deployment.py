@@ -7,17 +7,13 @@ import datetime
 import json
 import socket
 import ssl
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from conftest import images, write_npz
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from programs import SMALL, flwr_run, free_port, process
+from programs import SMALL, deployment, flwr_run
 
 from huscf_flwr.cli import main
 from huscf_flwr.deploy.kits import make_kits
@@ -83,40 +79,15 @@ def test_what_is_no_servers_kit_is_named(
     assert f"{server / 'address'}: " in capsys.readouterr().err
 
 
-@contextmanager
-def deployment(folder: Path, nodes: int) -> Iterator[int]:
-    """A server and its devices, from their kits; the port where devices reach it."""
-    port = free_port()
-    make_kits(folder / "kits", "127.0.0.1", nodes, port)
-    with ExitStack() as running:
-        log = folder / "server.log"
-        start = (str(folder / "kits" / "server" / "start"),)
-        server = running.enter_context(process(*start, log=log, cwd=folder))
-        deadline = time.monotonic() + 90
-        while "a run is started" not in log.read_text():
-            assert server.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
-        for node in range(1, nodes + 1):
-            data = write_npz(folder / f"secret-{node}.npz", images(40, seed=node))
-            command = (str(folder / "kits" / f"node-{node}" / "start"), str(data))
-            running.enter_context(
-                process(
-                    *(*command, "--port", str(free_port())),
-                    log=folder / f"node-{node}.log",
-                    cwd=folder,
-                )
-            )
-        yield port
-
-
 @pytest.mark.timeout(600)
+@pytest.mark.fault("strangers at all ports that devices reach", lost="nothing")
 def test_a_run_of_two_devices_and_strangers_who_get_nowhere(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two rounds; the server has neither device's file nor a domain's name."""
-    with deployment(tmp_path, 2) as port:
-        _strangers(tmp_path, port)
-        monkeypatch.setenv("FLWR_HOME", str(tmp_path / "kits" / "server" / "flower"))
+    with deployment(tmp_path, 2) as running:
+        _strangers(tmp_path, running.port)
+        monkeypatch.setenv("FLWR_HOME", str(running.home))
         log = flwr_run(
             tmp_path, f"{SMALL} num-clients=2 cohort='all' output-dir='{tmp_path / 'out'}'"
         )

@@ -78,6 +78,7 @@ def honest(server: FrameServer, token: str = "0", iterations: int = 1) -> None:
     channel.close()
 
 
+@pytest.mark.fault("plain text on the TLS port, and a foreign certificate", lost="nothing")
 def test_nothing_is_said_in_clear_and_no_other_certificate_is_trusted() -> None:
     with listening() as (runner, server):
         runner.expect(1, [CUT], 1)
@@ -94,6 +95,7 @@ def test_nothing_is_said_in_clear_and_no_other_certificate_is_trusted() -> None:
         honest(server)
 
 
+@pytest.mark.fault("wrong, replayed and expired tokens", lost="nothing")
 def test_a_token_is_good_for_its_client_and_its_round() -> None:
     with listening() as (runner, server):
         runner.expect(1, [CUT], 1)
@@ -108,6 +110,7 @@ def test_a_token_is_good_for_its_client_and_its_round() -> None:
         assert answers(server, brief, GOOD)[0].startswith(b"Eunknown token")
 
 
+@pytest.mark.fault("bad frames with the right token", lost="their stream")
 def test_a_bad_frame_ends_its_stream_and_not_the_round() -> None:
     """Not even where it came with the right token; unless that goes on and on."""
     warnings: list[str] = []
@@ -142,6 +145,7 @@ def test_a_client_that_sent_a_bad_frame_and_does_not_come_back_is_named_with_the
     assert [line for line in warnings if second.failure in line]
 
 
+@pytest.mark.fault("many streams with one token", lost="nothing")
 def test_a_token_has_one_stream() -> None:
     """The newest: so many streams of one token keep nobody out, and hold nothing."""
     with listening() as (runner, server), ExitStack() as open_streams:
@@ -160,6 +164,7 @@ def test_a_token_has_one_stream() -> None:
         assert calls[-1].is_active()
 
 
+@pytest.mark.fault("frames of 100 MiB, and compressed ones", lost="nothing")
 def test_large_and_compressed_frames_are_refused_before_they_are_read() -> None:
     with listening(largest_frame=2**20) as (runner, server):
         token = runner.echo_token(60)
@@ -177,6 +182,7 @@ def test_large_and_compressed_frames_are_refused_before_they_are_read() -> None:
         assert used < 220 * 2**10  # KiB: the test's own copies
 
 
+@pytest.mark.fault("1,500 idle connections", lost="nothing")
 def test_a_thousand_idle_connections_keep_nobody_out() -> None:
     with listening() as (runner, server), ExitStack() as idle:
         runner.expect(1, [CUT], 1)
@@ -192,6 +198,7 @@ def test_a_thousand_idle_connections_keep_nobody_out() -> None:
     inserted=st.binary(max_size=40),
     end=st.integers(0, 40),
 )
+@pytest.mark.fault("any bytes as a frame", lost="nothing")
 def test_any_bytes_are_a_frame_or_refused(cut: int, at: int, inserted: bytes, end: int) -> None:
     """Random bytes, and good frames that are changed, cut short or lengthened."""
     for data in (inserted, GOOD[:cut], GOOD[:at] + inserted + GOOD[at + end :]):
@@ -243,6 +250,7 @@ class Cable:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="cuts connections as Linux can")
+@pytest.mark.fault("a connection that is cut, and neither end told", lost="its part of a round")
 def test_a_half_open_connection_is_noticed_within_ten_seconds() -> None:
     """Nothing comes and nothing is closed; the others wait no longer than that."""
     with listening() as (runner, server):

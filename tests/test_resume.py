@@ -65,6 +65,7 @@ def final(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("strategy", ["huscf", "clustered-fedgan"])
+@pytest.mark.fault("SIGKILL of huscf train, resumed", lost="the round it was in")
 def test_a_killed_run_that_goes_on_ends_in_the_bytes_of_one_that_was_not(
     strategy: str, folder: Path, monkeypatch: pytest.MonkeyPatch, few_steps: None
 ) -> None:
@@ -77,6 +78,30 @@ def test_a_killed_run_that_goes_on_ends_in_the_bytes_of_one_that_was_not(
     assert not (folder / "cut" / "summary.json").exists()
     assert list((folder / "cut").glob("generator-cluster-*.safetensors"))
     assert main(["train", *keys("more", strategy=strategy, resume="cut")]) == 0
+    assert final(folder / "more") == final(folder / "whole")
+
+
+@pytest.mark.fault("SIGKILL of huscf train in the middle of a checkpoint, resumed", lost="a round")
+def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, few_steps: None
+) -> None:
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from huscf_flwr.cli import main\n"
+        "replace = Path.replace\n"
+        "def killed(self, target):\n"
+        "    if Path(target).name == 'round-003.safetensors':\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return replace(self, target)\n"
+        "Path.replace = killed\n"
+        "sys.exit(main(['train', *sys.argv[1:]]))"
+    )
+    command = [sys.executable, "-c", script, *keys("cut")]
+    assert subprocess.run(command, cwd=folder, capture_output=True).returncode == -9
+    monkeypatch.chdir(folder)
+    assert main(["train", *keys("more", resume="cut")]) == 0
+    assert main(["train", *keys("whole")]) == 0
     assert final(folder / "more") == final(folder / "whole")
 
 
@@ -126,6 +151,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.fault("a damaged checkpoint", lost="a round")
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     kind: str, folder: Path, caplog: pytest.LogCaptureFixture, few_steps: None
 ) -> None:
@@ -151,6 +177,7 @@ def test_an_optimiser_of_another_shape_is_refused(folder: Path, few_steps: None)
         Engine(tiny(resume="first", num_server_rounds=4), str(folder))
 
 
+@pytest.mark.fault("30 runs that begin in one folder at the same time", lost="nothing")
 def test_a_folder_is_of_one_run(folder: Path) -> None:
     """However many begin at the same time."""
 
@@ -169,6 +196,7 @@ def test_a_folder_is_of_one_run(folder: Path) -> None:
     assert len(set(stamped)) == 30 and None not in stamped
 
 
+@pytest.mark.fault("a full disk", lost="the files")
 def test_a_run_goes_on_without_room_on_the_disk_and_fails_at_its_end(folder: Path) -> None:
     """Files may not grow beyond three kilobytes here; training does not depend on them."""
     script = (
