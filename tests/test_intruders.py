@@ -146,19 +146,20 @@ def test_a_client_that_sent_a_bad_frame_and_does_not_come_back_is_named_with_the
 
 
 @pytest.mark.fault("many streams with one token", lost="nothing")
-def test_a_token_has_one_stream() -> None:
+@pytest.mark.parametrize("streams", [200, pytest.param(4200, marks=pytest.mark.slow)])
+def test_a_token_has_one_stream(streams: int) -> None:
     """The newest: so many streams of one token keep nobody out, and hold nothing."""
     with listening() as (runner, server), ExitStack() as open_streams:
         runner.expect(1, [CUT], 1)
         token, done = runner.echo_token(60), threading.Event()
         open_streams.callback(done.set)
         calls = []
-        for _ in range(200):
+        for _ in range(streams):
             call = open_streams.enter_context(connected(server))
             then_silent = itertools.chain([GOOD], iter(done.wait, True))
             calls.append(call(then_silent, metadata=[("token", token)]))
             assert next(calls[-1]).startswith(b"A")
-        codes = [grpc.StatusCode.CANCELLED] * 199
+        codes = [grpc.StatusCode.CANCELLED] * (streams - 1)
         assert [call.code() for call in calls[:-1]] == codes  # waits until they have ended
         honest(server)
         assert calls[-1].is_active()
@@ -208,6 +209,32 @@ def test_any_bytes_are_a_frame_or_refused(cut: int, at: int, inserted: bytes, en
             assert "\n" not in str(error)
         else:
             assert all(isinstance(t, torch.Tensor) for t in found.tensors.values())
+
+
+@pytest.mark.slow
+@pytest.mark.fault("10,000 random and changed frames, with a good token", lost="nothing")
+def test_ten_thousand_frames_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """Each is answered with a frame or one line, and an honest client trains meanwhile."""
+    with listening() as (runner, server), connected(server) as call:
+        runner.expect(1, [CUT], 20)
+        token = runner.echo_token(600)
+
+        @settings(max_examples=10_000, deadline=None, database=None)
+        @given(
+            random=st.booleans(),
+            at=st.integers(0, len(GOOD) - 1),
+            inserted=st.binary(max_size=40),
+            end=st.integers(0, 40),
+        )
+        def send(random: bool, at: int, inserted: bytes, end: int) -> None:
+            data = inserted if random else GOOD[:at] + inserted + GOOD[at + end :]
+            found = list(call(iter([data]), metadata=[("token", token)], timeout=30))
+            assert len(found) == bool(data)  # nothing is a goodbye
+            assert all(a[:1] in b"AE" and (a[:1] == b"A" or b"\n" not in a) for a in found)
+
+        in_threads([send, lambda: honest(server, iterations=20)])
+        assert runner.close_round()[0].failure is None
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 class Cable:
