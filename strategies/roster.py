@@ -216,7 +216,7 @@ class Roster:
         for cid in stated.keys() & counted.keys():
             if counted[cid] < self._sizes[cid]:
                 log.warning(
-                    "client %d says it has %d images: it counts for %d, ten times the median",
+                    "client %d says it has %d images: it counts for %d, five times the median",
                     self.clients[cid].number,
                     self._sizes[cid],
                     counted[cid],

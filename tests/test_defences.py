@@ -114,7 +114,7 @@ def test_what_is_usual_is_what_clients_send_at_first(
 
 
 def test_sizes_and_weights_are_bounded() -> None:
-    assert counted_sizes({"a": 100, "b": 10**9, "c": 140}) == {"a": 100, "b": 1400, "c": 140}
+    assert counted_sizes({"a": 100, "b": 10**9, "c": 140}) == {"a": 100, "b": 700, "c": 140}
     assert counted_sizes({"a": 5}) == {"a": 5}
     assert bounded_shares({0: 0.8, 1: 0.15, 2: 0.05}) == pytest.approx(
         {0: 0.5, 1: 0.375, 2: 0.125}

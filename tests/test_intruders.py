@@ -151,7 +151,7 @@ def test_a_token_has_one_stream(streams: int) -> None:
     """The newest: so many streams of one token keep nobody out, and hold nothing."""
     with listening() as (runner, server), ExitStack() as open_streams:
         runner.expect(1, [CUT], 1)
-        token, done = runner.echo_token(60), threading.Event()
+        token, done = runner.echo_token(600), threading.Event()
         open_streams.callback(done.set)
         calls = []
         for _ in range(streams):

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from statistics import median_low
 
-_MOST_TIMES = 10
+_MOST_TIMES = 5
 _FEWEST = 3
 _LARGEST_SHARE = 0.5
 
 
 def counted_sizes(stated: Mapping[str, int]) -> dict[str, int]:
-    """How many images each client counts for: ten times as many as the median, at most.
+    """How many images each client counts for: five times as many as the median, at most.
 
     That bounds a round's iterations, too, which are those of the largest client.
     """
