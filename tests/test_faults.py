@@ -13,13 +13,13 @@ from programs import Deployment, deployment, family, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-ROUNDS = 12
+ROUNDS = 6
 RUN = {
     "num-clients": 4,
     "num-classes": 3,
     "width": 2,
     "batch-size": 4,
-    "local-epochs": 4,
+    "local-epochs": 1,
     "num-server-rounds": ROUNDS,
     "evaluate-every": 1000,
     "utility-images": 100,
@@ -29,6 +29,8 @@ RUN = {
     "round-timeout": 200.0,
     "start-timeout": 120.0,
 }
+
+SHORT = {"num-server-rounds": 3}
 
 
 def clients_by_round(output: Path) -> dict[int, list[int]]:
@@ -81,7 +83,7 @@ def kill(processes: list[psutil.Process]) -> None:
 def test_four_devices(started: Callable[[], None], tmp_path: Path) -> None:
     with deployment(tmp_path, 4) as running:
         started()
-        run = Run(running, "out", **{"num-server-rounds": 3})
+        run = Run(running, "out", **SHORT)
         log = run.end()
         assert (run.output / "summary.json").exists(), log
     assert clients_by_round(run.output) == {n: [0, 1, 2, 3] for n in (1, 2, 3)}
@@ -131,27 +133,27 @@ def test_a_device_that_stands_still_is_left_out_and_back(
 def test_a_killed_server_app(started: Callable[[], None], tmp_path: Path) -> None:
     with deployment(tmp_path, 4) as running:
         started()
-        run = Run(running, "out")
-        run.round(2)
+        run = Run(running, "out", **SHORT)
+        run.round(1)
         apps = [p for p in family(running.server) if "serverapp" in " ".join(p.cmdline())]
         assert apps
         kill(apps)
         run.end()
         assert not (run.output / "summary.json").exists()
         done = max(clients_by_round(run.output))
-        again = Run(running, "more", resume=str(run.output))
+        again = Run(running, "more", resume=str(run.output), **SHORT)
         log = again.end()
         assert (again.output / "summary.json").exists(), log
     found = clients_by_round(again.output)
-    assert found == {n: [0, 1, 2, 3] for n in range(done + 1, ROUNDS + 1)}
+    assert found == {n: [0, 1, 2, 3] for n in range(done + 1, 4)}
 
 
 @pytest.mark.fault("SIGKILL of the SuperLink, and all started again", lost="the round it was in")
 def test_a_killed_superlink(started: Callable[[], None], tmp_path: Path) -> None:
     with deployment(tmp_path, 4) as running:
         started()
-        run = Run(running, "out")
-        run.round(2)
+        run = Run(running, "out", **SHORT)
+        run.round(1)
         links = [p for p in family(running.server) if "superlink" in " ".join(p.cmdline())]
         kill(links)
         until(lambda: running.server.poll() is not None, 30, tmp_path / "server.log")
@@ -159,8 +161,8 @@ def test_a_killed_superlink(started: Callable[[], None], tmp_path: Path) -> None
         run.end()
         done = max(clients_by_round(run.output))
         running.server = running.start_server()
-        again = Run(running, "more", resume=str(run.output))
+        again = Run(running, "more", resume=str(run.output), **SHORT)
         log = again.end()
         assert (again.output / "summary.json").exists(), log
     found = clients_by_round(again.output)
-    assert found == {n: [0, 1, 2, 3] for n in range(done + 1, ROUNDS + 1)}
+    assert found == {n: [0, 1, 2, 3] for n in range(done + 1, 4)}
