@@ -11,7 +11,7 @@ import pytest
 from conftest import PROJECT
 from programs import Deployment, deployment, family, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROUNDS = 6
 RUN = {
@@ -63,7 +63,7 @@ class Run:
 
     def end(self) -> str:
         """Wait for it; everything it logged."""
-        until(lambda: self.ended, 400, self.log)
+        until(lambda: self.ended, 900, self.log)
         return self.log.read_text()
 
 
