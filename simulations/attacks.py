@@ -38,7 +38,7 @@ from simulations.engine import DEFAULT_CLIENTS, Engine
 from simulations.tables import with_interval
 from strategies.huscf import HuSCF
 
-ROUNDS = 22
+ROUNDS = 10
 _GRADIENTS = (Exchange.DISCRIMINATOR_STEP, Exchange.JUDGE_GRADIENT, Exchange.GENERATOR_STEP)
 
 Spoil = Callable[[Tensor, Exchange], Tensor]
@@ -187,7 +187,7 @@ def main() -> None:
     if unknown := [name for name in attacks if name not in ATTACKS]:
         parser.error(f"--attacks {', '.join(unknown)}: there are {', '.join(ATTACKS)}")
     defaults = [f"strategy={__name__}:{WithBadClients.__name__}", f"num-server-rounds={ROUNDS}",
-                "evaluate-every=1000", "devices=paper"]  # fmt: skip
+                "evaluate-every=1000", "devices=paper", "utility-images=10000"]  # fmt: skip
     logging.disable(logging.WARNING)
     config = RunConfig.from_mapping(read_settings(None, [*defaults, *options.settings]))
     seeds = [replace(config, seed=config.seed + n) for n in range(options.seeds)]

@@ -137,8 +137,22 @@ fi
 here=$(cd "$(dirname "$0")" && pwd)
 data=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 shift
-exec flower-supernode --superlink ADDRESS --root-certificates "$here/ca.pem" \\
-    --auth-supernode-private-key "$here/key" --node-config "data=\\"$data\\"" "$@"
+tries=10
+trap 'trap "" INT TERM; kill "$node"; wait "$node"; exit 143' INT TERM
+while began=$(date +%s); do
+    flower-supernode --superlink ADDRESS --root-certificates "$here/ca.pem" \\
+        --auth-supernode-private-key "$here/key" --node-config "data=\\"$data\\"" "$@" &
+    node=$!
+    wait "$node" && exit
+    # A device that was cut off is let in again when the server has missed it, after a minute.
+    [ $(($(date +%s) - began)) -lt 60 ] || tries=10
+    tries=$((tries - 1))
+    [ $tries -gt 0 ] || exit 1
+    echo "$0: tries again in ten seconds; Ctrl-C ends it" >&2
+    sleep 10 &
+    node=$!
+    wait "$node"
+done
 """
 
 _SERVER_README = """\
