@@ -85,9 +85,9 @@ class Defences:
     def spoilt(self, models: Mapping[int, State]) -> str | None:
         """Why a round that ended in these nets, by cluster, is to be repeated, if it is.
 
-        Then, `excluded` are those whose tensors or blocks had to be cut in it, most of all first,
-        and less than half of all. Where nobody's had to, a collapse is the training's own, and
-        only nets that are no numbers are not accepted.
+        Then, `excluded` are those whose tensors or blocks had to be cut in it. Where nobody's had
+        to, or it was repeated without them, a collapse is the training's own, and only nets that
+        are no numbers are not accepted.
         """
         if not self.on:
             return None

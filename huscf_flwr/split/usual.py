@@ -24,6 +24,9 @@ _GRADIENT_TOLERANCE = 5.0
 they depend on how well the discriminator tells the domain's images from generated ones."""
 
 
+_LEAST = 1e-12
+
+
 def usual_frames(spec: NetSpec, cut: Cut, *, batch_size: int, seed: int) -> UsualFrames:
     """Run one iteration of untrained nets on noise, and note what a client sends in it."""
     shapes, state = net_shapes(spec), initial_state(spec, seed)
