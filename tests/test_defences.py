@@ -60,8 +60,15 @@ class TestGuard:
         assert not guard.refused and not guard.clipped
 
     def test_the_first_of_all_is_held_against_an_untrained_net(self) -> None:
-        found = Guard().bounded(0, {5: sent(0, 1e6)}, {5: USUAL}, "GENERATE")
-        assert rms(found[5]) == pytest.approx(2.0 * 0.5)
+        for clients in (2, 3):
+            usual = dict.fromkeys(range(clients), USUAL)
+            found = Guard().bounded(0, {1: sent(0, 1e6)}, usual, "GENERATE")
+            assert rms(found[1]) == pytest.approx(2.0 * 0.5)
+
+    def test_one_alone_is_not_bounded(self) -> None:
+        request = {0: sent(0, 1e4)}
+        found = Guard().bounded(0, request, {0: USUAL}, "GENERATE")
+        assert found[0]["fake"] is request[0]["fake"]
 
     def test_one_sample_is_cut_before_it_can_cut_the_others(self) -> None:
         requests = {client: sent(client) for client in range(3)}

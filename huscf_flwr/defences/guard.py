@@ -40,6 +40,7 @@ _SAMPLE = 3.0
 _PEERS = 3
 _PACE = 0.1  # of the mean over iterations
 _NOTHING = 1e-12
+_GROSS = 2.0  # times the limit: less is cut, and not held against anybody
 _FORGIVEN = 15 / 16
 _MOST_STRIKES = 4.0
 
@@ -48,8 +49,8 @@ class Guard:
     """Knows how large each client's tensors have been, and keeps everybody's within bounds.
 
     What is usual is the median over the clients of the same half of the server; where these are
-    fewer than three, over all. A client is refused for the rest of the round if what it sends has
-    to be cut exchange after exchange: that of honest ones of very unequal data hardly ever has to.
+    fewer than three, over all. A client is refused for the rest of the round if what it sends is
+    twice as large as the limit exchange after exchange: that of honest ones hardly ever reaches it.
     """
 
     def __init__(self) -> None:
@@ -89,11 +90,11 @@ class Guard:
             for client, of_samples in sizes.items():
                 level = math.log(_whole(of_samples) / usual[client][exchange][name].level)
                 levels[client] = (1 - _PACE) * levels.get(client, level) + _PACE * level
-            peers = [levels[client] for client in usual if client in levels]
-            # An untrained net counts as one more client, so that the first is bounded, too.
-            now = statistics.median_low(
-                [0.0, *(peers if len(peers) >= _PEERS else levels.values())]
-            )
+            # Who has sent nothing so far counts as untrained, so that the first is bounded, too.
+            known = {client: levels.get(client, 0.0) for client in usual}
+            if len(known) < _PEERS:
+                known = {**levels, **known}
+            now = statistics.median_low(known.values())
             for client, of_samples in sizes.items():
                 own = usual[client][exchange][name]
                 limit = own.tolerance * math.exp(now) * own.level
@@ -106,7 +107,7 @@ class Guard:
                     found[client][name] = _scaled(found[client][name], factors)
         self.clipped.update(times.keys())
         for client in requests:
-            struck = client in times
+            struck = times.get(client, 0.0) > _GROSS
             self._strikes[client] = self._strikes.get(client, 0.0) * _FORGIVEN + struck
             if struck and self._strikes[client] > _MOST_STRIKES:
                 self.refused[client] = (
