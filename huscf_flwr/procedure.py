@@ -71,6 +71,15 @@ class ServerIteration(Protocol):
         """Why clients get no answer, by number: they are out of the round."""
         ...
 
+    @property
+    def directions(self) -> Mapping[str, Mapping[int, Tensor]]:
+        """Gradients at places that all clients have in common, by place and client.
+
+        After the exchange that brought them; there may be none. Honest clients' point about the
+        same way.
+        """
+        ...
+
     def answer(self, exchange: int, requests: Mapping[int, Tensors]) -> Mapping[int, Tensors]:
         """Compute an exchange, from 0, for all clients that are still in the iteration.
 

@@ -86,6 +86,23 @@ class TestGuard:
         found = guard.bounded(0, mine, dict.fromkeys(mine, USUAL), "GENERATE")
         assert rms(found[11]) < 0.3 * rms(mine[11])
 
+    def test_gradients_that_point_away_from_those_of_most_are_refused(self) -> None:
+        """Of one in four; two against two cannot be told apart."""
+        own = torch.arange(12.0).reshape(3, 4)
+        for bad, out in ([1], {1}), ([1, 3], set[int]()):
+            guard = Guard()
+            for step in range(4):
+                noise = torch.Generator().manual_seed(step)
+                ways = {
+                    k: (-own if k in bad else own) + torch.randn((3, 4), generator=noise)
+                    for k in range(4)
+                }
+                guard.compare({"real": ways}, range(4), "DISCRIMINATOR_STEP")
+            assert guard.refused.keys() == out
+        guard.begin_round()
+        guard.compare({"real": {0: own, 1: -own}}, range(2), "DISCRIMINATOR_STEP")
+        assert not guard.refused
+
     def test_goes_on_where_it_was(self) -> None:
         first, usual = Guard(), dict.fromkeys(range(3), USUAL)
         first.bounded(0, {client: sent(client, 9.0) for client in range(3)}, usual, "GENERATE")
@@ -153,7 +170,7 @@ class TestRuns:
         epochs = 1 if attack == "lying size" else 3  # of ten times as many images as it has
         rows, engine = self._attacked(folder, monkeypatch, attack, local_epochs=epochs)
         assert {int(row["client"]) for row in rows if int(row["round"]) == 4} >= {0, 1, 2}
-        blatant = attack in ("huge", "scaled", "huge parameters")
+        blatant = attack in ("huge", "flipped", "scaled", "huge parameters")
         assert any(int(row["client"]) == 3 for row in rows) != blatant
         model = engine.strategy.models[0]
         assert all(v.isfinite().all() for v in model.values() if v.is_floating_point())

@@ -135,7 +135,7 @@ def test_a_killed_server_app(started: Callable[[], None], tmp_path: Path) -> Non
         started()
         run = Run(running, "out", **SHORT)
         run.round(1)
-        apps = [p for p in family(running.server) if "serverapp" in " ".join(p.cmdline())]
+        apps = [p for p in family(running.server) if "flwr-serverapp" in " ".join(p.cmdline())]
         assert apps
         kill(apps)
         run.end()
@@ -154,7 +154,7 @@ def test_a_killed_superlink(started: Callable[[], None], tmp_path: Path) -> None
         started()
         run = Run(running, "out", **SHORT)
         run.round(1)
-        links = [p for p in family(running.server) if "superlink" in " ".join(p.cmdline())]
+        links = [p for p in family(running.server) if "flower-superlink" in " ".join(p.cmdline())]
         kill(links)
         until(lambda: running.server.poll() is not None, 30, tmp_path / "server.log")
         assert "Flower's SuperLink has ended" in (tmp_path / "server.log").read_text()

@@ -8,7 +8,7 @@ cut alike, and that ratio with the ratios of all others.
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,18 +43,21 @@ _NOTHING = 1e-12
 _GROSS = 2.0  # times the limit: less is cut, and not held against anybody
 _FORGIVEN = 15 / 16
 _MOST_STRIKES = 4.0
+_ASTRAY = 2.0  # strikes, in an iteration of six exchanges after which less is forgiven
 
 
 class Guard:
-    """Knows how large each client's tensors have been, and keeps everybody's within bounds.
+    """Knows how large each client's tensors have been, and where its gradients point.
 
     What is usual is the median over the clients of the same half of the server; where these are
     fewer than three, over all. A client is refused for the rest of the round if what it sends is
-    twice as large as the limit exchange after exchange: that of honest ones hardly ever reaches it.
+    twice as large as the limit exchange after exchange, or if its gradients, where all have the
+    same block, point away from those of more than half of the others.
     """
 
     def __init__(self) -> None:
         self._levels: defaultdict[str, dict[int, float]] = defaultdict(dict)
+        self._ways: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
         self._strikes: dict[int, float] = {}
         self.refused: dict[int, str] = {}
         """Why clients are refused in this round, by number."""
@@ -63,6 +66,7 @@ class Guard:
 
     def begin_round(self) -> None:
         """Everybody is welcome again."""
+        self._ways.clear()
         self._strikes, self.refused = {}, {}
         self.clipped.clear()
 
@@ -107,14 +111,40 @@ class Guard:
                     found[client][name] = _scaled(found[client][name], factors)
         self.clipped.update(times.keys())
         for client in requests:
-            struck = times.get(client, 0.0) > _GROSS
-            self._strikes[client] = self._strikes.get(client, 0.0) * _FORGIVEN + struck
-            if struck and self._strikes[client] > _MOST_STRIKES:
-                self.refused[client] = (
-                    f"sent values {times[client]:.3g} times as large as the most that is usual, "
-                    f"in {name_of} and before"
-                )
+            self._strikes[client] = self._strikes.get(client, 0.0) * _FORGIVEN
+            if times.get(client, 0.0) > _GROSS:
+                excess = f"{times[client]:.3g} times as large as the most that is usual"
+                self._strike(client, 1.0, f"sent values {excess}, in {name_of} and before")
         return {client: tensors for client, tensors in found.items() if client not in self.refused}
+
+    def compare(
+        self, directions: Mapping[str, Mapping[int, Tensor]], peers: Collection[int], name_of: str
+    ) -> None:
+        """Strike those whose gradients point away from those of more than half of their peers.
+
+        Parameters
+        ----------
+        directions: gradients at places that all have in common, by place and client.
+        peers: the clients of the same half of the server.
+        name_of: the exchange's name, for the reason of a refusal.
+        """
+        for place, gradients in directions.items():
+            ways = self._ways[place]
+            for client, gradient in gradients.items():
+                way = gradient.flatten() / max(float(gradient.norm()), _NOTHING)
+                ways[client] = (1 - _PACE) * ways.get(client, way) + _PACE * way
+            known = [client for client in peers if client in ways]
+            all_ways = torch.stack([ways[client] for client in known])
+            for client in gradients:
+                away = int((all_ways @ ways[client] < 0).sum())
+                if 2 * away > len(known):
+                    reason = f"sent gradients that point away from the others', in {name_of}"
+                    self._strike(client, _ASTRAY, f"{reason} and before")
+
+    def _strike(self, client: int, weight: float, reason: str) -> None:
+        self._strikes[client] = self._strikes.get(client, 0.0) + weight
+        if self._strikes[client] > _MOST_STRIKES:
+            self.refused[client] = reason
 
     def state(self) -> dict[str, dict[int, float]]:
         """What it takes to go on."""
@@ -161,6 +191,11 @@ class GuardedIteration:
         self._guard = guard
         self._usual = usual
         self._names = names
+        self._compared = iteration.directions
+
+    @property
+    def directions(self) -> Mapping[str, Mapping[int, Tensor]]:
+        return self._iteration.directions
 
     @property
     def results(self) -> Mapping[int, Tensor]:
@@ -173,7 +208,13 @@ class GuardedIteration:
     def answer(self, exchange: int, requests: Mapping[int, Tensors]) -> Mapping[int, Tensors]:
         """Compute an exchange for all whom the guard lets through."""
         good = self._guard.bounded(exchange, requests, self._usual, self._names[exchange])
-        return self._iteration.answer(exchange, good) if good else {}
+        if not good:
+            return {}
+        answers = self._iteration.answer(exchange, good)
+        if (directions := self._iteration.directions) is not self._compared:
+            self._guard.compare(directions, self._usual, self._names[exchange])
+            self._compared = directions
+        return {client: a for client, a in answers.items() if client not in self.refused}
 
     def step(self, exchange: int) -> None:
         self._iteration.step(exchange)

@@ -78,6 +78,8 @@ class Iteration:
         self._passes: dict[str, JointPass] = {}
         self.refused: dict[int, str] = {}
         """Nobody: see `procedure.ServerIteration`."""
+        self.directions: dict[str, ByClient] = {}
+        """Mean over the batch of the gradient at the discriminator's middle block's output."""
         self.results: ByClient = {}
         """Mean over the batch of the discriminator's middle block's output on real data.
 
@@ -99,8 +101,12 @@ class Iteration:
                 self.results = {k: output.mean(dim=0) for k, output in tapped.items()}
                 return _by_client({"fake": fake, "real": real})
             case Exchange.DISCRIMINATOR_STEP:
-                fake = self._passes.pop("fake").backward(by_name["fake"])
-                real = self._passes.pop("real").backward(by_name["real"])
+                passes = {name: self._passes.pop(name) for name in ("fake", "real")}
+                fake, real = (passes[name].backward(by_name[name]) for name in passes)
+                self.directions = {
+                    name: {k: g.mean(dim=0) for k, g in made.tapped_gradients.items() if k in fake}
+                    for name, made in passes.items()
+                }
                 return _by_client({"fake": fake, "real": real})
             case Exchange.JUDGE:
                 return _by_client({"fake": self._forward("judge", by_name["fake"])})
@@ -122,7 +128,7 @@ class Iteration:
         if name == "generator":
             made = JointPass(nets.gen, self._gen_spans, inputs)
         else:
-            tap = middle(len(self._segments.shapes.disc)) if name == "real" else None
+            tap = middle(len(self._segments.shapes.disc)) if name != "judge" else None
             made = JointPass(nets.disc, self._disc_spans, inputs, tap)
         self._passes[name] = made
         return {k: output.detach() for k, output in made.outputs.items()}
