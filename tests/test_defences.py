@@ -171,7 +171,7 @@ class TestRuns:
         rows, engine = self._attacked(folder, monkeypatch, attack, local_epochs=epochs)
         assert {int(row["client"]) for row in rows if int(row["round"]) == 4} >= {0, 1, 2}
         blatant = attack in ("huge", "flipped", "scaled", "huge parameters")
-        assert any(int(row["client"]) == 3 for row in rows) != blatant
+        assert not (blatant and any(int(row["client"]) == 3 for row in rows))
         model = engine.strategy.models[0]
         assert all(v.isfinite().all() for v in model.values() if v.is_floating_point())
         assert variety(engine.strategy.config.net_spec, model) > 0.001
