@@ -72,9 +72,12 @@ class ExchangingStrategy(GANStrategy):
     def largest_frame(self) -> int:
         """Bytes of the tensors of the largest frame that any client may exchange in this run."""
 
-    def usual(self, info: ClientInfo) -> UsualFrames | None:
-        """What is usual of what a client sends; None where nobody knows, and it is not bounded."""
-        return None
+    def usual(self, clients: list[ClientInfo]) -> Mapping[int, UsualFrames]:
+        """What is usual of what these clients send in the next round, by number.
+
+        Nobody's, if that is not known; then it is not bounded.
+        """
+        return {}
 
     # GANStrategy
 
@@ -129,20 +132,15 @@ class ExchangingStrategy(GANStrategy):
     def _halves(self, clients: list[ClientInfo]) -> dict[int, ServerHalf]:
         """The server's half of each client, guarded where what is usual is known."""
         halves = {info.number: self.server_half(info) for info in clients}
-        self.defences.guard.begin_round()
-        if not self.defences.on:
+        guard = self.defences.guard
+        guard.begin_round()
+        if not self.defences.on or not (usual := self.usual(clients)):
             return halves
-        usual: dict[int, UsualFrames] = {}
-        for info in clients:
-            if (of_client := self.usual(info)) is not None:
-                usual[info.number] = of_client
         guarded = {
-            half: Guarded(
-                half, self.defences.guard, {k: u for k, u in usual.items() if halves[k] is half}
-            )
+            half: Guarded(half, guard, usual, [k for k, own in halves.items() if own is half])
             for half in set(halves.values())
         }
-        return {k: guarded[half] if k in usual else half for k, half in halves.items()}
+        return {number: guarded[half] for number, half in halves.items()}
 
     def close_round(self) -> tuple[dict[int, Tensor], dict[int, str]]:
         outcomes = self.runner.close_round()

@@ -59,7 +59,6 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         """
         super().__init__(config, report, base_dir, serve=serve)
         self._paced = False
-        self._usual: dict[Cut, UsualFrames] = {}
         self.planner = CutPlanner(config, self.shapes, base_dir, self._measure_server)
         self.server = ServerBlocks(
             self._new_segments,
@@ -200,14 +199,19 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         super().take_up(checkpoint)
         self.server.restore(checkpoint.servers, Counter(self.assignment.values()))
 
-    def usual(self, info: ClientInfo) -> UsualFrames:
-        cut = self.place(info)
-        if cut not in self._usual:
-            config = self.config
-            self._usual[cut] = usual_frames(
-                config.net_spec, cut, batch_size=config.batch_size, seed=config.seed
+    def usual(self, clients: list[ClientInfo]) -> Mapping[int, UsualFrames]:
+        config, found = self.config, dict[int, UsualFrames]()
+        for cluster, members in grouped({i.number: self.cluster_of(i) for i in clients}).items():
+            cuts = {info.number: self.place(info) for info in clients if info.number in members}
+            frames = usual_frames(
+                config.net_spec,
+                self.model_of(cluster),
+                set(cuts.values()),
+                batch_size=config.batch_size,
+                seed=config.seed,
             )
-        return self._usual[cut]
+            found |= {number: frames[cut] for number, cut in cuts.items()}
+        return found
 
     def close_round(self) -> tuple[dict[int, Tensor], dict[int, str]]:
         found = super().close_round()

@@ -4,7 +4,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -13,10 +13,21 @@ from conftest import BIN, PROJECT, images, write_npz
 
 from huscf_flwr.deploy.kits import make_kits
 
-SMALL = (
-    "num-classes=3 width=2 batch-size=4 local-epochs=1 num-server-rounds=2 utility-images=100 "
-    "clusters='2' warmup-rounds=1 straggler-timeout=20.0"
-)
+Keys = Mapping[str, object]
+"""Of a run, by their names."""
+
+SMALL: Keys = {
+    "num-classes": 3,
+    "width": 2,
+    "batch-size": 4,
+    "local-epochs": 1,
+    "num-server-rounds": 2,
+    "utility-images": 100,
+    "clusters": "2",
+    "warmup-rounds": 1,
+    "straggler-timeout": 20.0,
+}
+"""A run that takes a moment."""
 
 
 def free_port() -> int:
@@ -112,11 +123,16 @@ def deployment(folder: Path, nodes: int) -> Iterator[Deployment]:
         yield Deployment(folder, nodes, running)
 
 
-def flwr_run(cwd: Path, run_config: str, federation: str = "") -> str:
+def flwr_command(keys: Keys, federation: str = "") -> list[str]:
+    """Run the app, and show its log."""
+    words = [f"{key}='{v}'" if isinstance(v, str) else f"{key}={v}" for key, v in keys.items()]
+    command = ["flwr", "run", str(PROJECT), "--stream", "--run-config", " ".join(words)]
+    return [*command, "--federation-config", federation] if federation else command
+
+
+def flwr_run(cwd: Path, keys: Keys, federation: str = "") -> str:
     """Run the app to its end; everything it logged."""
-    command = [str(BIN / "flwr"), "run", str(PROJECT), "--stream"]
-    command += ["--run-config", run_config]
-    if federation:
-        command += ["--federation-config", federation]
+    program, *words = flwr_command(keys, federation)
+    command = [str(BIN / program), *words]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=280)
     return done.stdout + done.stderr

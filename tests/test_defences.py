@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from conftest import tiny
+from conftest import bytes_of, tiny
 
 from huscf_flwr.config import RunConfig
 from huscf_flwr.defences.collapse import collapsed, variety
 from huscf_flwr.defences.guard import Guard, Usual, UsualFrames
 from huscf_flwr.defences.sizes import bounded_shares, counted_sizes
 from huscf_flwr.nets import initial_state
+from huscf_flwr.nets.saved import load_tensors
 from huscf_flwr.tensors import Tensors
 from simulations.attacks import ATTACKS, BadClient, WithBadClients
 from simulations.engine import Engine
@@ -38,7 +39,7 @@ class TestGuard:
         guard, usual = Guard(), dict.fromkeys(range(4), USUAL)
         requests = {client: sent(client, 7.0 + client) for client in range(4)}  # times untrained
         for _ in range(3):
-            found = guard.bounded(0, requests, usual, "GENERATE")
+            found = guard.bounded(0, requests, usual, usual, "GENERATE")
         assert all(found[client]["fake"] is requests[client]["fake"] for client in range(4))
 
     def test_one_that_is_not_is_cut_and_then_refused(self) -> None:
@@ -47,7 +48,7 @@ class TestGuard:
         for step in range(6):
             requests = {client: sent(8 * step + client) for client in range(4)}
             requests[2] = {"fake": 1e6 * requests[2]["fake"]}
-            found = guard.bounded(0, requests, usual, "GENERATE")
+            found = guard.bounded(0, requests, usual, usual, "GENERATE")
             assert all(found[client]["fake"] is requests[client]["fake"] for client in (0, 1, 3))
             seen.append(found.get(2))
         cut = [tensors for tensors in seen if tensors is not None]
@@ -59,31 +60,31 @@ class TestGuard:
         guard.begin_round()
         assert not guard.refused and not guard.clipped
 
-    def test_the_first_of_all_is_held_against_an_untrained_net(self) -> None:
+    def test_the_first_of_all_is_held_against_what_is_usual(self) -> None:
         for clients in (2, 3):
             usual = dict.fromkeys(range(clients), USUAL)
-            found = Guard().bounded(0, {1: sent(0, 1e6)}, usual, "GENERATE")
+            found = Guard().bounded(0, {1: sent(0, 1e6)}, usual, usual, "GENERATE")
             assert rms(found[1]) == pytest.approx(2.0 * 0.5)
 
     def test_one_alone_is_not_bounded(self) -> None:
         request = {0: sent(0, 1e4)}
-        found = Guard().bounded(0, request, {0: USUAL}, "GENERATE")
+        found = Guard().bounded(0, request, {0: USUAL}, [0], "GENERATE")
         assert found[0]["fake"] is request[0]["fake"]
 
     def test_one_sample_is_cut_before_it_can_cut_the_others(self) -> None:
         requests = {client: sent(client) for client in range(3)}
         requests[1]["fake"][0] *= 100  # type: ignore[index]
-        found = Guard().bounded(0, requests, dict.fromkeys(range(3), USUAL), "GENERATE")
+        found = Guard().bounded(0, requests, dict.fromkeys(range(3), USUAL), range(3), "GENERATE")
         assert torch.equal(found[1]["fake"][1:], requests[1]["fake"][1:])
         assert float(found[1]["fake"][0].square().mean().sqrt()) == pytest.approx(3.0, rel=0.2)
 
     def test_clients_of_one_half_are_compared_with_each_other(self) -> None:
         """Three whose gradients are a tenth of everybody else's bound a fourth among them."""
-        guard = Guard()
+        guard, usual = Guard(), dict.fromkeys(range(12), USUAL)
         others = {client: sent(client, 10.0) for client in range(8)}
-        guard.bounded(0, others, dict.fromkeys(others, USUAL), "GENERATE")
+        guard.bounded(0, others, usual, others, "GENERATE")
         mine = {client: sent(client) for client in (8, 9, 10)} | {11: sent(11, 10.0)}
-        found = guard.bounded(0, mine, dict.fromkeys(mine, USUAL), "GENERATE")
+        found = guard.bounded(0, mine, usual, mine, "GENERATE")
         assert rms(found[11]) < 0.3 * rms(mine[11])
 
     def test_gradients_that_point_away_from_those_of_most_are_refused(self) -> None:
@@ -105,11 +106,13 @@ class TestGuard:
 
     def test_goes_on_where_it_was(self) -> None:
         first, usual = Guard(), dict.fromkeys(range(3), USUAL)
-        first.bounded(0, {client: sent(client, 9.0) for client in range(3)}, usual, "GENERATE")
+        first.bounded(
+            0, {client: sent(client, 9.0) for client in range(3)}, usual, usual, "GENERATE"
+        )
         second = Guard()
         second.restore(first.state())
         request = {0: sent(0, 1e3)}
-        once, again = (g.bounded(0, request, usual, "GENERATE") for g in (first, second))
+        once, again = (g.bounded(0, request, usual, usual, "GENERATE") for g in (first, second))
         assert torch.equal(once[0]["fake"], again[0]["fake"])
 
 
@@ -122,13 +125,13 @@ def test_what_is_usual_is_what_clients_send_at_first(
     bounded = Guard.bounded
 
     def watched(
-        guard: Guard, exchange: int, requests: Any, usual: Any, name_of: str
+        guard: Guard, exchange: int, requests: Any, usual: Any, peers: Any, name_of: str
     ) -> dict[int, Tensors]:
         for client, tensors in requests.items():
             for name, tensor in tensors.items():
                 own = float(tensor.square().mean().sqrt())
                 ratios.append(own / usual[client][exchange][name].level)
-        return bounded(guard, exchange, requests, usual, name_of)
+        return bounded(guard, exchange, requests, usual, peers, name_of)
 
     monkeypatch.setattr(Guard, "bounded", watched)
     cuts = "1-1-1-1,2-2-2-2,1-2-2-1"
@@ -247,3 +250,29 @@ def test_a_round_that_ends_in_nothing_is_repeated_without_whoever_caused_it(fold
     by_round = [sorted(int(r["client"]) for r in rows if r["round"] == str(n)) for n in (1, 2, 3)]
     assert by_round == [[0, 1, 2, 3], [0, 1, 2], [0, 1, 2, 3]]
     assert variety(config.net_spec, engine.strategy.models[0]) > 0.001
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_honest_clients_of_very_unequal_data_are_not_touched(folder: Path) -> None:
+    """Runs end in the same bytes with defences and without; nobody is left out."""
+    ends = []
+    for defences in (True, False):
+        run = folder / f"out-{defences}"
+        config = RunConfig(
+            domains="digits,letters,textures",
+            partition="dirichlet",
+            dirichlet_alpha=0.1,
+            num_clients=9,
+            max_client_images=120,
+            width=4,
+            local_epochs=2,
+            num_server_rounds=3,
+            evaluate_every=100,
+            utility_images=100,
+            defences=defences,
+            output_dir=str(run),
+        )
+        Engine(config, str(folder)).run()
+        ends.append(bytes_of(load_tensors(run / "checkpoints" / "round-003.safetensors")[0]))
+        assert len(list(csv.DictReader((run / "clusters.csv").open()))) == 3 * 9
+    assert ends[0] == ends[1]

@@ -88,9 +88,8 @@ def test_a_run_of_two_devices_and_strangers_who_get_nowhere(
     with deployment(tmp_path, 2) as running:
         _strangers(tmp_path, running.port)
         monkeypatch.setenv("FLWR_HOME", str(running.home))
-        log = flwr_run(
-            tmp_path, f"{SMALL} num-clients=2 cohort='all' output-dir='{tmp_path / 'out'}'"
-        )
+        keys = {"num-clients": 2, "cohort": "all", "output-dir": str(tmp_path / "out")}
+        log = flwr_run(tmp_path, {**SMALL, **keys})
     assert (tmp_path / "out" / "summary.json").exists(), log
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["rounds"], summary["clients"], summary["domains"]) == (2, 2, {})

@@ -3,42 +3,17 @@
 import csv
 import signal
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import PROJECT
-from programs import Deployment, deployment, family, until
+from programs import SMALL, Deployment, deployment, family, flwr_command, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-ROUNDS = 6
-RUN = {
-    "num-clients": 4,
-    "num-classes": 3,
-    "width": 2,
-    "batch-size": 4,
-    "local-epochs": 1,
-    "num-server-rounds": ROUNDS,
-    "evaluate-every": 1000,
-    "utility-images": 100,
-    "clusters": "2",
-    "warmup-rounds": 1,
-    "straggler-timeout": 20.0,
-    "round-timeout": 200.0,
-    "start-timeout": 120.0,
-}
-
-SHORT = {"num-server-rounds": 3}
-
-
-def clients_by_round(output: Path) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = defaultdict(list)
-    if (path := output / "clusters.csv").exists():
-        for row in csv.DictReader(path.open()):
-            found[int(row["round"])].append(int(row["client"]))
-    return found
+NODES, ROUNDS, FEW = 4, 6, 3
+EVERYBODY = [0, 1, 2, 3]
 
 
 class Run:
@@ -46,123 +21,125 @@ class Run:
 
     def __init__(self, running: Deployment, name: str, **keys: object) -> None:
         self.output = running.folder / name
-        settings = {**RUN, "output-dir": str(self.output), **keys}
-        words = [f"{k}='{v}'" if isinstance(v, str) else f"{k}={v}" for k, v in settings.items()]
         self.log = running.folder / f"{name}.log"
-        command = ("flwr", "run", str(PROJECT), "--stream", "--run-config", " ".join(words))
-        self.process = running.start(*command, log=self.log)
-
-    def round(self, number: int) -> None:
-        """Wait until a round is over."""
-        until(lambda: number in clients_by_round(self.output) or self.ended, 300, self.log)
-        assert number in clients_by_round(self.output), self.log.read_text()
+        settings = {
+            **SMALL,
+            "num-clients": NODES,
+            "num-server-rounds": ROUNDS,
+            "evaluate-every": 1000,
+            "start-timeout": 120.0,
+            "round-timeout": 200.0,
+            "output-dir": str(self.output),
+            **keys,
+        }
+        self._process = running.start(*flwr_command(settings), log=self.log)
 
     @property
     def ended(self) -> bool:
-        return self.process.poll() is not None
+        return self._process.poll() is not None
 
-    def end(self) -> str:
-        """Wait for it; everything it logged."""
+    @property
+    def clients(self) -> dict[int, list[int]]:
+        """Who finished each round so far."""
+        found: dict[int, list[int]] = defaultdict(list)
+        if (path := self.output / "clusters.csv").exists():
+            for row in csv.DictReader(path.open()):
+                found[int(row["round"])].append(int(row["client"]))
+        return found
+
+    def round(self, number: int) -> None:
+        """Wait until a round is over."""
+        until(lambda: number in self.clients or self.ended, 300, self.log)
+        assert number in self.clients, self.log.read_text()
+
+    def end(self) -> dict[int, list[int]]:
+        """Wait until all rounds are over; who finished each."""
         until(lambda: self.ended, 900, self.log)
-        return self.log.read_text()
+        assert (self.output / "summary.json").exists(), self.log.read_text()
+        return self.clients
+
+    def cut_off(self) -> int:
+        """Wait until it has ended before its time; its last round."""
+        until(lambda: self.ended, 300, self.log)
+        assert not (self.output / "summary.json").exists()
+        return max(self.clients)
 
 
 @pytest.fixture
-def started(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """The home that `flwr run` looks into, of the deployment in this folder."""
-    return lambda: monkeypatch.setenv("FLWR_HOME", str(tmp_path / "kits" / "server" / "flower"))
+def running(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+    """A server and its devices, from their kits, in whose Flower `flwr run` starts runs."""
+    with deployment(tmp_path, NODES) as started:
+        monkeypatch.setenv("FLWR_HOME", str(started.home))
+        yield started
 
 
 def kill(processes: list[psutil.Process]) -> None:
+    assert processes
     for member in processes:
         member.kill()
     psutil.wait_procs(processes, timeout=10)
 
 
+def named(running: Deployment, program: str) -> list[psutil.Process]:
+    """Those of the server's processes that run a program."""
+    return [p for p in family(running.server) if program in " ".join(p.cmdline())]
+
+
 @pytest.mark.fault("4 devices over TLS, each with its key, 3 rounds", lost="nothing")
-def test_four_devices(started: Callable[[], None], tmp_path: Path) -> None:
-    with deployment(tmp_path, 4) as running:
-        started()
-        run = Run(running, "out", **SHORT)
-        log = run.end()
-        assert (run.output / "summary.json").exists(), log
-    assert clients_by_round(run.output) == {n: [0, 1, 2, 3] for n in (1, 2, 3)}
+def test_four_devices(running: Deployment) -> None:
+    found = Run(running, "out", **{"num-server-rounds": FEW}).end()
+    assert found == dict.fromkeys(range(1, FEW + 1), EVERYBODY)
 
 
-@pytest.mark.fault("SIGKILL of a device, which is started again", lost="its part of a round")
-def test_a_device_that_is_killed_comes_back_as_the_same_client(
-    started: Callable[[], None], tmp_path: Path
-) -> None:
-    with deployment(tmp_path, 4) as running:
-        started()
-        run = Run(running, "out")
-        run.round(1)
-        kill(family(running.nodes[2]))
-        running.nodes[2] = running.start_node(2)
-        log = run.end()
-        assert (run.output / "summary.json").exists(), log
-    found = clients_by_round(run.output)
+@pytest.mark.fault("SIGKILL of a device, which is started again", lost="its part of a few rounds")
+def test_a_device_that_is_killed_comes_back_as_the_same_client(running: Deployment) -> None:
+    run = Run(running, "out")
+    run.round(1)
+    kill(family(running.nodes[2]))
+    running.nodes[2] = running.start_node(2)
+    found = run.end()
     assert sorted(found) == list(range(1, ROUNDS + 1))
-    assert set().union(*found.values()) == {0, 1, 2, 3}  # and no client 4
-    assert found[ROUNDS] == [0, 1, 2, 3]
+    assert set().union(*found.values()) == set(EVERYBODY)  # and no client 4
+    assert found[ROUNDS] == EVERYBODY
 
 
-@pytest.mark.fault("SIGSTOP of a device beyond its deadline", lost="its part of a round")
-def test_a_device_that_stands_still_is_left_out_and_back(
-    started: Callable[[], None], tmp_path: Path
-) -> None:
-    with deployment(tmp_path, 4) as running:
-        started()
-        run = Run(running, "out")
-        run.round(1)
-        stopped = family(running.nodes[3])
-        for member in stopped:
-            member.send_signal(signal.SIGSTOP)
-        run.round(3)
-        for member in stopped:
-            member.send_signal(signal.SIGCONT)
-        log = run.end()
-        assert (run.output / "summary.json").exists(), log
-    found = clients_by_round(run.output)
+@pytest.mark.fault("SIGSTOP of a device beyond its deadline", lost="its part of a few rounds")
+def test_a_device_that_stands_still_is_left_out_and_back(running: Deployment) -> None:
+    run = Run(running, "out")
+    run.round(1)
+    stopped = family(running.nodes[3])
+    for member in stopped:
+        member.send_signal(signal.SIGSTOP)
+    run.round(3)
+    for member in stopped:
+        member.send_signal(signal.SIGCONT)
+    found = run.end()
     assert sorted(found) == list(range(1, ROUNDS + 1))
-    assert found[ROUNDS] == [0, 1, 2, 3]
-    assert any(len(members) == 3 for members in found.values())
+    assert any(len(members) == NODES - 1 for members in found.values())
+    assert found[ROUNDS] == EVERYBODY
 
 
 @pytest.mark.fault("SIGKILL of the ServerApp, and the run resumed", lost="the round it was in")
-def test_a_killed_server_app(started: Callable[[], None], tmp_path: Path) -> None:
-    with deployment(tmp_path, 4) as running:
-        started()
-        run = Run(running, "out", **SHORT)
-        run.round(1)
-        apps = [p for p in family(running.server) if "flwr-serverapp" in " ".join(p.cmdline())]
-        assert apps
-        kill(apps)
-        run.end()
-        assert not (run.output / "summary.json").exists()
-        done = max(clients_by_round(run.output))
-        again = Run(running, "more", resume=str(run.output), **SHORT)
-        log = again.end()
-        assert (again.output / "summary.json").exists(), log
-    found = clients_by_round(again.output)
-    assert found == {n: [0, 1, 2, 3] for n in range(done + 1, 4)}
+def test_a_killed_server_app(running: Deployment) -> None:
+    few = {"num-server-rounds": FEW}
+    run = Run(running, "out", **few)
+    run.round(1)
+    kill(named(running, "flwr-serverapp"))
+    done = run.cut_off()
+    found = Run(running, "more", resume=str(run.output), **few).end()
+    assert found == dict.fromkeys(range(done + 1, FEW + 1), EVERYBODY)
 
 
 @pytest.mark.fault("SIGKILL of the SuperLink, and all started again", lost="the round it was in")
-def test_a_killed_superlink(started: Callable[[], None], tmp_path: Path) -> None:
-    with deployment(tmp_path, 4) as running:
-        started()
-        run = Run(running, "out", **SHORT)
-        run.round(1)
-        links = [p for p in family(running.server) if "flower-superlink" in " ".join(p.cmdline())]
-        kill(links)
-        until(lambda: running.server.poll() is not None, 30, tmp_path / "server.log")
-        assert "Flower's SuperLink has ended" in (tmp_path / "server.log").read_text()
-        run.end()
-        done = max(clients_by_round(run.output))
-        running.server = running.start_server()
-        again = Run(running, "more", resume=str(run.output), **SHORT)
-        log = again.end()
-        assert (again.output / "summary.json").exists(), log
-    found = clients_by_round(again.output)
-    assert found == {n: [0, 1, 2, 3] for n in range(done + 1, 4)}
+def test_a_killed_superlink(running: Deployment) -> None:
+    few = {"num-server-rounds": FEW}
+    run = Run(running, "out", **few)
+    run.round(1)
+    kill(named(running, "flower-superlink"))
+    log = running.folder / "server.log"
+    until(lambda: running.server.poll() is not None, 30, log)
+    assert "Flower's SuperLink has ended" in log.read_text()
+    done = run.cut_off()
+    running.server = running.start_server()
+    found = Run(running, "more", resume=str(run.output), **few).end()
+    assert found == dict.fromkeys(range(done + 1, FEW + 1), EVERYBODY)

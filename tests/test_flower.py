@@ -46,7 +46,7 @@ def test_simulation_on_pools_of_one_and_two(home: Path, tmp_path: Path) -> None:
         for workers in (1, 2):
             log = flwr_run(
                 here,
-                f"{SMALL} domains='one.npz,two.npz' output-dir='out-{workers}'",
+                {**SMALL, "domains": "one.npz,two.npz", "output-dir": f"out-{workers}"},
                 f"num-supernodes=6 client-resources-num-cpus=1 init-args-num-cpus={workers}",
             )
             results = here / f"out-{workers}"
@@ -56,8 +56,8 @@ def test_simulation_on_pools_of_one_and_two(home: Path, tmp_path: Path) -> None:
             assert log.count(str(results)) == 2  # named first and last
             assert log.count("see them in turns") == 1
             assert (here / "runs" / "latest").resolve() == results
-        log = flwr_run(here, f"{SMALL} domains='one.npz' cuts='3-1-1-1'")
+        log = flwr_run(here, {**SMALL, "domains": "one.npz", "cuts": "3-1-1-1"})
         assert "the run failed: cut gen_head=3 takes the middle block from the server" in log
         assert "Traceback" not in log
-        log = flwr_run(here, "widht=3")
+        log = flwr_run(here, {"widht": 3})
         assert "Invalid run configuration" in log  # Flower's own check, before ours

@@ -64,10 +64,9 @@ def train(
     runner = InProcessRunner(cohort=None)
     half: ServerHalf = server
     if guard is not None:
-        usual = {
-            k: usual_frames(SPEC, cut, batch_size=BATCH, seed=0) for k, cut in enumerate(CUTS)
-        }
-        half = Guarded(server, guard, usual)
+        frames = usual_frames(SPEC, first_state(), CUTS, batch_size=BATCH, seed=0)
+        usual = {k: frames[cut] for k, cut in enumerate(CUTS)}
+        half = Guarded(server, guard, usual, CLIENTS)
     runner.open_round(1, plans(half, CUTS, ITERATIONS))
     parts = {
         k: ClientTraining(half, batches[k].__getitem__, ITERATIONS)

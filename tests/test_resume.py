@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import bytes_of, tiny
+from programs import SMALL
 
 from huscf_flwr.cli import main
 from huscf_flwr.clients.kept_state import ClientState, load_state, save_state
@@ -26,14 +27,11 @@ ROUNDS = 8
 def keys(output: str, **settings: str) -> list[str]:
     """A tiny run whose clusters are found on the way, for `huscf train`."""
     run = {
+        **SMALL,
         "num-clients": 4,
-        "num-classes": 3,
-        "width": 2,
-        "batch-size": 4,
-        "local-epochs": 1,
         "num-server-rounds": ROUNDS,
-        "utility-images": 100,
         "warmup-rounds": 2,
+        "clusters": "auto",
         "domains": "one.npz,two.npz",
         "evaluate-every": 100,
         "output-dir": output,

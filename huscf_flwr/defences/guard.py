@@ -1,8 +1,8 @@
 """What clients send in an iteration, each against what the others send: nobody drowns them out.
 
-How large activations and gradients are depends on where a net is cut, on how far it is trained,
-and hardly on whose they are. So each client's are compared with those of an untrained net that is
-cut alike, and that ratio with the ratios of all others.
+How large activations and gradients are depends on where a net is cut and on how far it is
+trained, and hardly on whose they are. So each client's are compared with what the same net, cut
+alike, sends for generated images, and that ratio with the ratios of the others.
 """
 
 import math
@@ -24,7 +24,7 @@ class Usual:
 
     Attributes
     ----------
-    level: root mean square of its values where the net is untrained.
+    level: root mean square of its values for generated images.
     tolerance: so many times what is usual, at that time of training, a batch of a client may be;
         one of its samples three times that.
     """
@@ -75,6 +75,7 @@ class Guard:
         exchange: int,
         requests: Mapping[int, Tensors],
         usual: Mapping[int, UsualFrames],
+        peers: Collection[int],
         name_of: str,
     ) -> dict[int, Tensors]:
         """What clients have sent, without those that are refused, samples brought within bounds.
@@ -83,7 +84,8 @@ class Guard:
         ----------
         exchange: which it is, from 0.
         requests: what clients send, by number.
-        usual: what is usual where their nets are cut, by number.
+        usual: what is usual of all clients of the round, by number.
+        peers: the clients of the same half of the server.
         name_of: the exchange's name, for the reason of a refusal.
         """
         found = {client: dict(tensors) for client, tensors in requests.items()}
@@ -92,13 +94,17 @@ class Guard:
             sizes = {client: _sizes(tensors[name]) for client, tensors in requests.items()}
             levels = self._levels[f"{exchange}/{name}"]
             for client, of_samples in sizes.items():
-                level = math.log(_whole(of_samples) / usual[client][exchange][name].level)
+                level = math.log(_whole(of_samples))
                 levels[client] = (1 - _PACE) * levels.get(client, level) + _PACE * level
-            # Who has sent nothing so far counts as untrained, so that the first is bounded, too.
-            known = {client: levels.get(client, 0.0) for client in usual}
-            if len(known) < _PEERS:
-                known = {**levels, **known}
-            now = statistics.median_low(known.values())
+            # Who has sent nothing so far counts as usual, so that the first is bounded, too.
+            now = statistics.median_low(
+                [
+                    levels[client] - math.log(usual[client][exchange][name].level)
+                    if client in levels
+                    else 0.0
+                    for client in (peers if len(peers) >= _PEERS else usual)
+                ]
+            )
             for client, of_samples in sizes.items():
                 own = usual[client][exchange][name]
                 limit = own.tolerance * math.exp(now) * own.level
@@ -158,11 +164,18 @@ class Guard:
 class Guarded:
     """A server's half whose clients' requests a guard looks at first; a `ServerHalf` itself."""
 
-    def __init__(self, half: ServerHalf, guard: Guard, usual: Mapping[int, UsualFrames]) -> None:
-        """`usual` is what the clients send that this half serves, by number."""
+    def __init__(
+        self,
+        half: ServerHalf,
+        guard: Guard,
+        usual: Mapping[int, UsualFrames],
+        peers: Collection[int],
+    ) -> None:
+        """`peers` are the clients that this half serves; see `Guard.bounded` for the others."""
         self._half = half
         self._guard = guard
         self._usual = usual
+        self._peers = peers
 
     @property
     def dtype(self) -> torch.dtype:
@@ -174,7 +187,8 @@ class Guarded:
     def iteration(self, places: Mapping[int, object]) -> "GuardedIteration":
         """Begin an iteration of these clients."""
         names = [spec.name for spec in self._half.exchanges(next(iter(places.values())))]
-        return GuardedIteration(self._half.iteration(places), self._guard, self._usual, names)
+        iteration = self._half.iteration(places)
+        return GuardedIteration(iteration, self._guard, self._usual, self._peers, names)
 
 
 class GuardedIteration:
@@ -185,11 +199,13 @@ class GuardedIteration:
         iteration: ServerIteration,
         guard: Guard,
         usual: Mapping[int, UsualFrames],
+        peers: Collection[int],
         names: Sequence[str],
     ) -> None:
         self._iteration = iteration
         self._guard = guard
         self._usual = usual
+        self._peers = peers
         self._names = names
         self._compared = iteration.directions
 
@@ -207,12 +223,13 @@ class GuardedIteration:
 
     def answer(self, exchange: int, requests: Mapping[int, Tensors]) -> Mapping[int, Tensors]:
         """Compute an exchange for all whom the guard lets through."""
-        good = self._guard.bounded(exchange, requests, self._usual, self._names[exchange])
+        name = self._names[exchange]
+        good = self._guard.bounded(exchange, requests, self._usual, self._peers, name)
         if not good:
             return {}
         answers = self._iteration.answer(exchange, good)
         if (directions := self._iteration.directions) is not self._compared:
-            self._guard.compare(directions, self._usual, self._names[exchange])
+            self._guard.compare(directions, self._peers, name)
             self._compared = directions
         return {client: a for client, a in answers.items() if client not in self.refused}
 
