@@ -72,8 +72,8 @@ class ServerIteration(Protocol):
         ...
 
     @property
-    def directions(self) -> Mapping[str, Mapping[int, Tensor]]:
-        """Gradients at places that all clients have in common, by place and client.
+    def directions(self) -> Mapping[int, Tensor]:
+        """Gradients at a place that all clients have in common, by client.
 
         After the exchange that brought them; there may be none. Honest clients' point about the
         same way.

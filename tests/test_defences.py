@@ -98,10 +98,10 @@ class TestGuard:
                     k: (-own if k in bad else own) + torch.randn((3, 4), generator=noise)
                     for k in range(4)
                 }
-                guard.compare({"real": ways}, range(4), "DISCRIMINATOR_STEP")
+                guard.compare(ways, range(4), "DISCRIMINATOR_STEP")
             assert guard.refused.keys() == out
         guard.begin_round()
-        guard.compare({"real": {0: own, 1: -own}}, range(2), "DISCRIMINATOR_STEP")
+        guard.compare({0: own, 1: -own}, range(2), "DISCRIMINATOR_STEP")
         assert not guard.refused
 
     def test_goes_on_where_it_was(self) -> None:

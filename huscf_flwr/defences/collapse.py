@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from huscf_flwr.nets import NetSpec, State
 from huscf_flwr.nets.generator import Generator
 
-_IMAGES = 64
+_IMAGES = 32
 _LEAST = 0.1
 _SEED = 0
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from huscf_flwr.procedure import ExchangeSpec, ServerHalf, ServerIteration
 from huscf_flwr.tensors import Tensors
@@ -57,7 +58,7 @@ class Guard:
 
     def __init__(self) -> None:
         self._levels: defaultdict[str, dict[int, float]] = defaultdict(dict)
-        self._ways: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
+        self._ways: dict[int, Tensor] = {}
         self._strikes: dict[int, float] = {}
         self.refused: dict[int, str] = {}
         """Why clients are refused in this round, by number."""
@@ -92,9 +93,10 @@ class Guard:
         times: dict[int, float] = {}
         for name in next(iter(requests.values())):
             sizes = {client: _sizes(tensors[name]) for client, tensors in requests.items()}
+            wholes = {client: _whole(of_samples) for client, of_samples in sizes.items()}
             levels = self._levels[f"{exchange}/{name}"]
-            for client, of_samples in sizes.items():
-                level = math.log(_whole(of_samples))
+            for client, whole in wholes.items():
+                level = math.log(whole)
                 levels[client] = (1 - _PACE) * levels.get(client, level) + _PACE * level
             # Who has sent nothing so far counts as usual, so that the first is bounded, too.
             now = statistics.median_low(
@@ -108,13 +110,14 @@ class Guard:
             for client, of_samples in sizes.items():
                 own = usual[client][exchange][name]
                 limit = own.tolerance * math.exp(now) * own.level
+                if wholes[client] <= limit and max(of_samples) <= _SAMPLE * limit:
+                    continue
                 factors = [min(1.0, _SAMPLE * limit / max(s, _NOTHING)) for s in of_samples]
                 rest = _whole([f * size for f, size in zip(factors, of_samples, strict=True)])
                 if rest > limit:
                     factors = [factor * limit / rest for factor in factors]
-                    times[client] = max(times.get(client, 0.0), _whole(of_samples) / limit)
-                if min(factors) < 1.0:
-                    found[client][name] = _scaled(found[client][name], factors)
+                    times[client] = max(times.get(client, 0.0), wholes[client] / limit)
+                found[client][name] = _scaled(found[client][name], factors)
         self.clipped.update(times.keys())
         for client in requests:
             self._strikes[client] = self._strikes.get(client, 0.0) * _FORGIVEN
@@ -124,28 +127,25 @@ class Guard:
         return {client: tensors for client, tensors in found.items() if client not in self.refused}
 
     def compare(
-        self, directions: Mapping[str, Mapping[int, Tensor]], peers: Collection[int], name_of: str
+        self, directions: Mapping[int, Tensor], peers: Collection[int], name_of: str
     ) -> None:
         """Strike those whose gradients point away from those of more than half of their peers.
 
         Parameters
         ----------
-        directions: gradients at places that all have in common, by place and client.
+        directions: gradients at a place that all have in common, by client.
         peers: the clients of the same half of the server.
         name_of: the exchange's name, for the reason of a refusal.
         """
-        for place, gradients in directions.items():
-            ways = self._ways[place]
-            for client, gradient in gradients.items():
-                way = gradient.flatten() / max(float(gradient.norm()), _NOTHING)
-                ways[client] = (1 - _PACE) * ways.get(client, way) + _PACE * way
-            known = [client for client in peers if client in ways]
-            all_ways = torch.stack([ways[client] for client in known])
-            for client in gradients:
-                away = int((all_ways @ ways[client] < 0).sum())
-                if 2 * away > len(known):
-                    reason = f"sent gradients that point away from the others', in {name_of}"
-                    self._strike(client, _ASTRAY, f"{reason} and before")
+        flat = torch.stack([gradient.flatten() for gradient in directions.values()])
+        for client, way in zip(directions, normalize(flat, eps=_NOTHING), strict=True):
+            self._ways[client] = self._ways.get(client, way).lerp(way, _PACE)
+        known = torch.stack([self._ways[client] for client in peers if client in self._ways])
+        cosines = known @ torch.stack([self._ways[client] for client in directions]).T
+        for client, away in zip(directions, (cosines < 0).sum(dim=0).tolist(), strict=True):
+            if 2 * away > len(known):
+                reason = f"sent gradients that point away from the others', in {name_of}"
+                self._strike(client, _ASTRAY, f"{reason} and before")
 
     def _strike(self, client: int, weight: float, reason: str) -> None:
         self._strikes[client] = self._strikes.get(client, 0.0) + weight
@@ -210,7 +210,7 @@ class GuardedIteration:
         self._compared = iteration.directions
 
     @property
-    def directions(self) -> Mapping[str, Mapping[int, Tensor]]:
+    def directions(self) -> Mapping[int, Tensor]:
         return self._iteration.directions
 
     @property
@@ -240,13 +240,13 @@ class GuardedIteration:
 def _sizes(tensor: Tensor) -> list[float]:
     """The root mean square of each sample."""
     flat = tensor.flatten(1)
-    sizes: list[float] = (torch.linalg.vector_norm(flat, dim=1) / flat.shape[1] ** 0.5).tolist()
-    return sizes
+    root = math.sqrt(flat.shape[1])
+    return [norm / root for norm in torch.linalg.vector_norm(flat, dim=1).tolist()]
 
 
 def _whole(of_samples: Sequence[float]) -> float:
     """The root mean square of all, at least next to nothing."""
-    return max(math.sqrt(sum(size * size for size in of_samples) / len(of_samples)), _NOTHING)
+    return max(math.hypot(*of_samples) / math.sqrt(len(of_samples)), _NOTHING)
 
 
 def _scaled(tensor: Tensor, factors: Sequence[float]) -> Tensor:

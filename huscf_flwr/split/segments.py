@@ -78,8 +78,9 @@ class Iteration:
         self._passes: dict[str, JointPass] = {}
         self.refused: dict[int, str] = {}
         """Nobody: see `procedure.ServerIteration`."""
-        self.directions: dict[str, ByClient] = {}
-        """Mean over the batch of the gradient at the discriminator's middle block's output."""
+        self.directions: ByClient = {}
+        """Mean over the batch of the gradient at the discriminator's middle block's output, for
+        generated data and for real data, one after the other."""
         self.results: ByClient = {}
         """Mean over the batch of the discriminator's middle block's output on real data.
 
@@ -103,9 +104,9 @@ class Iteration:
             case Exchange.DISCRIMINATOR_STEP:
                 passes = {name: self._passes.pop(name) for name in ("fake", "real")}
                 fake, real = (passes[name].backward(by_name[name]) for name in passes)
+                of_fake, of_real = (made.tapped_gradients for made in passes.values())
                 self.directions = {
-                    name: {k: g.mean(dim=0) for k, g in made.tapped_gradients.items() if k in fake}
-                    for name, made in passes.items()
+                    k: torch.cat([of_fake[k].mean(dim=0), of_real[k].mean(dim=0)]) for k in fake
                 }
                 return _by_client({"fake": fake, "real": real})
             case Exchange.JUDGE:
