@@ -40,7 +40,9 @@ class RunConfig:
     """Everything a run can be told. The keys are these names with `-` for `_`."""
 
     name: str = _key("", "label of the run, in its folder's name; empty: the strategy's name")
-    strategy: str = _key("huscf", "huscf, fedgan, clustered-fedgan, or module:Class of your own")
+    strategy: str = _key(
+        "huscf", "huscf, fedgan, clustered-fedgan, mdgan, fedsplitgan, or module:Class of your own"
+    )
     seed: int = _key(0, "seed of everything random", at_least=0)
     resume: str = _key("", "folder of a run to go on from, up to num-server-rounds; empty: none")
     output_dir: str = _key("", "folder for the results; empty: runs/<time>-<name>")
@@ -134,6 +136,20 @@ class RunConfig:
         "largest and smallest version (trimmed); or blocks brought back to twice the usual "
         "distance where they moved farther (clipped)",
         choices=(MEAN, TRIMMED, CLIPPED),
+    )
+
+    mdgan_batches: int = _key(
+        0,
+        "MD-GAN: batches generated for an iteration; 0: the logarithm of its clients",
+        at_least=0,
+    )
+    mdgan_swap: int = _key(
+        1, "MD-GAN: rounds after which discriminators change places", at_least=1
+    )
+    generator_loss: str = _key(
+        "non-saturating",
+        "of methods with the generator on the server; saturating: as the paper on MD-GAN has it",
+        choices=("non-saturating", "saturating"),
     )
 
     cohort: str = _key(

@@ -117,6 +117,15 @@ class ServerHalf(Protocol):
         ...
 
 
+def exchanged_bytes(specs: Sequence[ExchangeSpec], dtype: torch.dtype) -> list[int]:
+    """Bytes of the tensors that a client sends and gets back, in turns: two for each exchange."""
+    return [
+        sum(torch.Size(shape).numel() for shape in one_way.values()) * dtype.itemsize
+        for spec in specs
+        for one_way in (spec.sent, spec.returned)
+    ]
+
+
 @dataclass
 class ClientTraining:
     """A client's training in a round: iterations that are driven one by one.

@@ -6,12 +6,16 @@ from huscf_flwr.errors import UserError
 from strategies.base import GANStrategy
 from strategies.exchanging import ExchangingStrategy
 from strategies.fedgan import ClusteredFedGAN, FedGAN
+from strategies.fedsplitgan import FedSplitGAN
 from strategies.huscf import HuSCF
+from strategies.mdgan import MDGAN
 
 __all__ = [
+    "MDGAN",
     "ClusteredFedGAN",
     "ExchangingStrategy",
     "FedGAN",
+    "FedSplitGAN",
     "GANStrategy",
     "HuSCF",
     "load_strategy",
@@ -21,6 +25,8 @@ STRATEGIES: dict[str, type[GANStrategy]] = {
     "huscf": HuSCF,
     "fedgan": FedGAN,
     "clustered-fedgan": ClusteredFedGAN,
+    "mdgan": MDGAN,
+    "fedsplitgan": FedSplitGAN,
 }
 
 

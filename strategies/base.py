@@ -120,6 +120,10 @@ class GANStrategy(Strategy):
     def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:
         """Indices of the blocks that a client trains, per net."""
 
+    def begins_with(self, info: ClientInfo) -> State:
+        """What a client begins the next round with: its blocks, of its cluster's net."""
+        return select_blocks(self.model_of(self.cluster_of(info)), self.client_blocks(info))
+
     def also_due(self) -> State:
         """What clients return besides their blocks, with the shapes and dtypes that are due."""
         return {}
@@ -247,7 +251,7 @@ class GANStrategy(Strategy):
         self._instructed = infos
         instructions = []
         for proxy, info in present.items():
-            own = self._given(info)
+            own = self.begins_with(info)
             config: Config = {
                 "round": server_round,
                 "client": info.number,
@@ -278,7 +282,7 @@ class GANStrategy(Strategy):
         returned = {self.roster.number_of(proxy): result for proxy, result in results}
         updates = self.defences.in_line(
             good_updates(self._instructed, returned, self._due, activations, reasons),
-            self._given,
+            self.begins_with,
             reasons,
         )
         explain(server_round, reasons, failures)
@@ -379,10 +383,6 @@ class GANStrategy(Strategy):
         if self._before is not None:
             self.take_up(self._before)
         return RoundLost(problem)
-
-    def _given(self, info: ClientInfo) -> State:
-        """What a client began this round with."""
-        return select_blocks(self.model_of(self.cluster_of(info)), self.client_blocks(info))
 
     def _due(self, info: ClientInfo) -> State:
         """What a client has to return from a round, with the shapes and dtypes that are due."""

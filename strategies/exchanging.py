@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from typing import Any
 
+import numpy as np
 from flwr.common import Config, Parameters, Scalar
 from flwr.server.client_manager import ClientManager
 from torch import Tensor
 
 from huscf_flwr.config import RunConfig
 from huscf_flwr.defences.guard import Guarded, UsualFrames
-from huscf_flwr.procedure import ClientTraining, ServerHalf
+from huscf_flwr.procedure import ClientTraining, ServerHalf, exchanged_bytes
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.runner.in_process import InProcessRunner
@@ -155,6 +156,19 @@ class ExchangingStrategy(GANStrategy):
 
     def progress(self) -> Progress:
         return self.runner.progress()
+
+    def summary(self) -> dict[str, Any]:
+        clients = list(self.roster.clients.values())
+        halves = [(self.server_half(info), self.place(info)) for info in clients]
+        sent = np.mean([exchanged_bytes(h.exchanges(p), h.dtype) for h, p in halves], axis=0)
+        names = [spec.name.lower() for spec in halves[0][0].exchanges(halves[0][1])]
+        return {
+            "bytes_per_client_iteration": round(sent.sum()),
+            "bytes_per_exchange": {
+                name: {"up": round(up), "down": round(down)}
+                for name, (up, down) in zip(names, sent.reshape(-1, 2), strict=True)
+            },
+        }
 
     def close(self) -> None:
         if self._frames is not None:

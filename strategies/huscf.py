@@ -21,11 +21,11 @@ from huscf_flwr.errors import UserError, cause
 from huscf_flwr.nets import GEN, State, initial_state, select_blocks
 from huscf_flwr.planning.measure import server_flops_per_s
 from huscf_flwr.planning.search import SEARCHES
+from huscf_flwr.procedure import exchanged_bytes
 from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.split.cuts import Cut, client_blocks, end_limits
-from huscf_flwr.split.exchanges import Exchange, exchanged_bytes
 from huscf_flwr.split.segments import Segments, all_segments
 from huscf_flwr.split.usual import usual_frames
 from huscf_flwr.system.cpu import cores, torch_device, use_threads
@@ -243,15 +243,9 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         return Combined(models, assignment, cluster_weights, klds)
 
     def summary(self) -> dict[str, Any]:
-        cuts = [info.cut for info in self.roster.clients.values() if info.cut is not None]
         pace, plan = self.runner.pace, self.planner.plan
-        sent = np.mean([self._frame_bytes(cut) for cut in cuts], axis=0)
         return {
-            "bytes_per_client_iteration": round(sent.sum()),
-            "bytes_per_exchange": {
-                exchange.name.lower(): {"up": round(up), "down": round(down)}
-                for exchange, (up, down) in zip(Exchange, sent.reshape(-1, 2), strict=True)
-            },
+            **super().summary(),
             "latency": {
                 "predicted_s": plan and plan.predict(pace.clients if pace else plan.cohort),
                 "predicted_for": plan and self.planner.devices,

@@ -1,25 +1,36 @@
 """The server's blocks of a run: one set for all clients, or one for each cluster."""
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Generic, Protocol, TypeVar
 
 from huscf_flwr.clustering.averages import weighted_average
 from huscf_flwr.nets import State
-from huscf_flwr.split.segments import Segments
+from huscf_flwr.nets.optim import Optimisers
 
 _SHARED = 0
 _OPTIMISER = "optimiser:"  # names in a checkpoint
 
 
-class ServerBlocks:
+class TrainedBlocks(Protocol):
+    """Blocks of the server, and their optimisers; beside parameters, a state may hold more."""
+
+    @property
+    def optimisers(self) -> Optimisers: ...
+    def state(self) -> State: ...
+    def load(self, state: State) -> None: ...
+
+
+B = TypeVar("B", bound=TrainedBlocks)
+
+
+class ServerBlocks(Generic[B]):
     """Segments by cluster, with their optimisers; those of all clusters are one where shared.
 
     A cluster that comes into being begins with a copy of what its members trained with so far,
     the optimisers' moments included: their mean, where members come from several clusters.
     """
 
-    def __init__(
-        self, make: Callable[[], Segments], *, shared: bool, afresh: bool = False
-    ) -> None:
+    def __init__(self, make: Callable[[], B], *, shared: bool, afresh: bool = False) -> None:
         """Begin with one set.
 
         Parameters
@@ -41,7 +52,7 @@ class ServerBlocks:
         """By which a cluster's blocks go in states: its number, or one for all."""
         return _SHARED if self.shared else cluster
 
-    def of(self, cluster: int) -> Segments:
+    def of(self, cluster: int) -> B:
         """Those of a cluster, which may be unknown."""
         key = self.key(cluster)
         if key not in self._segments:

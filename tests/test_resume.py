@@ -62,7 +62,7 @@ def final(folder: Path) -> dict[str, bytes]:
     return bytes_of(load_tensors(folder / "checkpoints" / f"round-{ROUNDS:03d}.safetensors")[0])
 
 
-@pytest.mark.parametrize("strategy", ["huscf", "clustered-fedgan"])
+@pytest.mark.parametrize("strategy", ["huscf", "clustered-fedgan", "mdgan"])
 @pytest.mark.fault("SIGKILL of huscf train, resumed", lost="the round it was in")
 def test_a_killed_run_that_goes_on_ends_in_the_bytes_of_one_that_was_not(
     strategy: str, folder: Path, monkeypatch: pytest.MonkeyPatch, few_steps: None

@@ -2,22 +2,19 @@
 
 from flwr.common import Config, Scalar
 
-from huscf_flwr.clients.base import GANClient
-from huscf_flwr.clients.over_channel import train_over
+from huscf_flwr.clients.exchanging import ExchangingGANClient
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import State
 from huscf_flwr.planning.devices import MEASURED, OVERHEAD, SPEEDS, read_profile
 from huscf_flwr.planning.measure import measure_client
 from huscf_flwr.planning.search import SEARCHES
-from huscf_flwr.procedure import ClientTraining
 from huscf_flwr.split.cuts import Cut, client_blocks
 from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from huscf_flwr.system.cpu import torch_device
 from huscf_flwr.wire.channel import Channel, Loopback, SessionError
-from huscf_flwr.wire.grpc import GrpcChannel
 
 
-class SplitGANClient(GANClient):
+class SplitGANClient(ExchangingGANClient):
     """Trains heads and tails, exchanging activations and gradients with the server."""
 
     def get_properties(self, config: Config) -> dict[str, Scalar]:
@@ -68,21 +65,4 @@ class SplitGANClient(GANClient):
             learning_rate=self.config.learning_rate,
             batch_size=self.config.batch_size,
             device=torch_device(self.config.device),
-        )
-
-    def train(self, part: ClientTraining, config: Config) -> None:
-        channel = self.open_channel(config)
-        try:
-            train_over(channel, part, int(config["round"]))
-        finally:
-            channel.close()
-
-    def open_channel(self, config: Config) -> Channel:
-        """The way to the runner: `config` has runner-address, runner-certificate and token."""
-        return GrpcChannel(
-            str(config["runner-address"]),
-            str(config["token"]),
-            str(config["runner-certificate"]),
-            dial_timeout=self.config.straggler_timeout,
-            round_timeout=self.config.round_timeout,
         )

@@ -14,6 +14,7 @@ from huscf_flwr.nets.blocks import (
     is_registered,
     net_shapes,
     register_net,
+    run_blocks,
     whole_net,
 )
 from huscf_flwr.nets.cgan import cgan
@@ -42,6 +43,7 @@ __all__ = [
     "is_registered",
     "net_shapes",
     "register_net",
+    "run_blocks",
     "select_blocks",
     "state_names",
     "to_arrays",

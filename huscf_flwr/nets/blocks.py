@@ -7,7 +7,7 @@ before. Nothing but a net's own module knows how many blocks there are or what i
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -62,6 +62,15 @@ class Blocks:
     generator: list[nn.Module]
     discriminator: list[nn.Module]
     latent_size: int
+
+
+def run_blocks(blocks: Iterable[nn.Module], *inputs: Tensor) -> Tensor:
+    """One after the other; `inputs` are those of the first one, with labels if it has them."""
+    first, *rest = blocks
+    out: Tensor = first(*inputs)
+    for block in rest:
+        out = block(out)
+    return out
 
 
 Builder = Callable[[NetSpec], Blocks]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from huscf_flwr.errors import UserError, cause
-from huscf_flwr.nets import GEN, NetSpec, PartialGAN, State, is_registered, net_shapes
+from huscf_flwr.nets import GEN, NetSpec, PartialGAN, State, is_registered, net_shapes, run_blocks
 from huscf_flwr.nets.saved import write
 
 _FORMAT = "huscf-generator-1"
@@ -32,11 +32,7 @@ class Generator(nn.Module):
 
     def forward(self, latent: Tensor, labels: Tensor) -> Tensor:
         """Images (n, C, H, W) in [-1, 1] from latent vectors (n, latent_size) and labels (n,)."""
-        first, *rest = self.gen.values()
-        out: Tensor = first(latent, labels)
-        for block in rest:
-            out = block(out)
-        return out
+        return run_blocks(self.gen.values(), latent, labels)
 
     def sample(
         self, n: int, labels: Tensor | int | None = None, seed: int | None = None

@@ -17,6 +17,12 @@ def loss_if_fake(logits: Tensor) -> Tensor:
     return binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))
 
 
+def generator_loss(logits: Tensor, *, saturating: bool = False) -> Tensor:
+    """Of logits (B, 1) of generated images: the mean of -log D, or of log(1 - D), as in the paper
+    on GANs, where it is `saturating`: that hardly has a gradient while D is sure of itself."""
+    return -loss_if_fake(logits) if saturating else loss_if_real(logits)
+
+
 @dataclass(frozen=True)
 class Losses:
     """Losses of one iteration, or their mean over several."""

@@ -9,7 +9,8 @@ from huscf_flwr.nets import DISC, GEN, PartialGAN, State
 
 
 class Optimisers:
-    """Adam with the paper's betas, one for the generator's blocks, one for the discriminator's."""
+    """Adam with the paper's betas: one for the generator's blocks, one for the discriminator's, as
+    far as there are any."""
 
     def __init__(self, nets: PartialGAN, learning_rate: float) -> None:
         self._modules: dict[str, nn.Module] = {GEN: nets.gen, DISC: nets.disc}
@@ -18,6 +19,7 @@ class Optimisers:
                 module.parameters(), learning_rate, betas=(0.5, 0.999), fused=True
             )
             for net, module in self._modules.items()
+            if list(module.parameters())
         }
 
     def step(self, net: str) -> None:

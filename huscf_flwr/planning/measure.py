@@ -17,9 +17,9 @@ import torch
 from huscf_flwr.data.batches import Batch, BatchStream, LabelledImages
 from huscf_flwr.nets import DISC, GEN, NetShapes, NetSpec, initial_state, net_shapes
 from huscf_flwr.planning.costs import PASSES, NetCosts, net_costs
-from huscf_flwr.procedure import advance
+from huscf_flwr.procedure import advance, exchanged_bytes
 from huscf_flwr.split.cuts import Cut, client_blocks, end_limits
-from huscf_flwr.split.exchanges import exchange_specs, exchanged_bytes
+from huscf_flwr.split.exchanges import exchange_specs
 from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from huscf_flwr.split.segments import Segments
 from huscf_flwr.tensors import Shapes

@@ -13,6 +13,7 @@ from huscf_flwr.nets.saved import BrokenFile, load_tensors, save_tensors
 log = logging.getLogger(__name__)
 
 _KEPT = 2
+_KINDS = ("model", "server", "client", "probe")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Checkpoint:
     assignment: cluster of each client.
     servers: the server's blocks and their optimisers' state, by cluster, or one for all; empty
         where clients train whole nets.
+    clients: what clients go on with that have something of their own, by number.
     probe: what clusters were found by, where they were: the discriminator's first blocks, and as
         `activations/<client>` what they make of a client's images.
     cuts: of each client, as text; empty where clients train whole nets.
@@ -37,6 +39,7 @@ class Checkpoint:
     models: dict[int, State]
     assignment: dict[int, int]
     servers: dict[int, State] = field(default_factory=dict)
+    clients: dict[int, State] = field(default_factory=dict)
     probe: State = field(default_factory=dict)
     cuts: dict[int, str] = field(default_factory=dict)
     nodes: dict[str, int] = field(default_factory=dict)
@@ -50,8 +53,8 @@ class Checkpoint:
         OSError: it cannot be written; those before are still there.
         """
         tensors: State = {}
-        kinds = (("server", self.servers), ("model", self.models), ("probe", {0: self.probe}))
-        for kind, states in kinds:
+        parts = (self.models, self.servers, self.clients, {0: self.probe})
+        for kind, states in zip(_KINDS, parts, strict=True):
             for cluster, state in states.items():
                 tensors |= {f"{kind}-{cluster}:{name}": value for name, value in state.items()}
         facts = {
@@ -139,7 +142,7 @@ def _last_good(run_folder: Path) -> Checkpoint:
 def _read(file: Path) -> Checkpoint:
     tensors, facts = load_tensors(file)
     try:
-        parts: dict[str, dict[int, State]] = {"server": {}, "model": {}, "probe": {}}
+        parts: dict[str, dict[int, State]] = {kind: {} for kind in _KINDS}
         for name, value in tensors.items():
             part, _, rest = name.partition(":")
             kind, _, cluster = part.partition("-")
@@ -149,6 +152,7 @@ def _read(file: Path) -> Checkpoint:
             parts["model"],
             {int(client): int(label) for client, label in facts["assignment"].items()},
             parts["server"],
+            parts["client"],
             parts["probe"].get(0, {}),
             {int(client): str(cut) for client, cut in facts["cuts"].items()},
             {str(node): int(client) for node, client in facts["nodes"].items()},

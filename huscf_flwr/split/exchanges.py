@@ -1,9 +1,6 @@
 """The six exchanges of a training iteration of HuSCF, and what they hold for a cut."""
 
 import enum
-from collections.abc import Sequence
-
-import torch
 
 from huscf_flwr.nets import NetShapes
 from huscf_flwr.procedure import ExchangeSpec
@@ -45,12 +42,3 @@ def exchange_specs(cut: Cut, shapes: NetShapes, batch_size: int) -> tuple[Exchan
         Exchange.GENERATOR_STEP: (gen_out, gen_in),
     }
     return tuple(ExchangeSpec(exchange.name, *passed[exchange]) for exchange in Exchange)
-
-
-def exchanged_bytes(specs: Sequence[ExchangeSpec], dtype: torch.dtype) -> list[int]:
-    """Bytes of the tensors that a client sends and gets back, in turns: two for each exchange."""
-    return [
-        sum(torch.Size(shape).numel() for shape in one_way.values()) * dtype.itemsize
-        for spec in specs
-        for one_way in (spec.sent, spec.returned)
-    ]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from huscf_flwr.data.batches import Batch
-from huscf_flwr.nets import DISC, GEN, NetShapes, NetSpec, PartialGAN, State
+from huscf_flwr.nets import DISC, GEN, NetShapes, NetSpec, PartialGAN, State, run_blocks
 from huscf_flwr.nets.losses import Losses, loss_if_fake, loss_if_real
 from huscf_flwr.nets.optim import Optimisers
 from huscf_flwr.procedure import Steps
@@ -49,18 +49,18 @@ class HeadsAndTails:
         labels = batch.labels.to(self.device)
         fake_labels = batch.fake_labels.to(self.device)
 
-        gen_head = _run(self._gen_head, latent, fake_labels)
+        gen_head = run_blocks(self._gen_head, latent, fake_labels)
         generated = (yield {"fake": gen_head})["fake"].requires_grad_()
-        fake_images = _run(self._gen_tail, generated)
+        fake_images = run_blocks(self._gen_tail, generated)
 
         # Discriminator: fake and real pass it separately, as they do unsplit.
-        fake_head = _run(self._disc_head, fake_images.detach(), fake_labels)
-        real_head = _run(self._disc_head, images, labels)
+        fake_head = run_blocks(self._disc_head, fake_images.detach(), fake_labels)
+        real_head = run_blocks(self._disc_head, images, labels)
         segment = yield {"fake": fake_head, "real": real_head}
         fake_tail = segment["fake"].requires_grad_()
         real_tail = segment["real"].requires_grad_()
-        disc_loss = loss_if_fake(_run(self._disc_tail, fake_tail)) + loss_if_real(
-            _run(self._disc_tail, real_tail)
+        disc_loss = loss_if_fake(run_blocks(self._disc_tail, fake_tail)) + loss_if_real(
+            run_blocks(self._disc_tail, real_tail)
         )
         disc_loss.backward()
         gradients = yield {"fake": _gradient(fake_tail), "real": _gradient(real_tail)}
@@ -69,9 +69,9 @@ class HeadsAndTails:
 
         # Generator: through the stepped discriminator, whose parameters get no gradients.
         images_leaf = fake_images.detach().requires_grad_()
-        judge_head = _run(self._disc_head, images_leaf, fake_labels)
+        judge_head = run_blocks(self._disc_head, images_leaf, fake_labels)
         judge_tail = (yield {"fake": judge_head})["fake"].requires_grad_()
-        gen_loss = loss_if_real(_run(self._disc_tail, judge_tail))
+        gen_loss = loss_if_real(run_blocks(self._disc_tail, judge_tail))
         (gradient,) = torch.autograd.grad(gen_loss, judge_tail)
         gradient = (yield {"fake": gradient})["fake"]
         (gradient,) = torch.autograd.grad(judge_head, images_leaf, gradient)
@@ -80,14 +80,6 @@ class HeadsAndTails:
         gen_head.backward(gradient)
         self.optimisers.step(GEN)
         return Losses(gen_loss.item(), disc_loss.item())
-
-
-def _run(blocks: list[torch.nn.Module], *inputs: Tensor) -> Tensor:
-    first, *rest = blocks
-    out: Tensor = first(*inputs)
-    for block in rest:
-        out = block(out)
-    return out
 
 
 def _gradient(tensor: Tensor) -> Tensor:

@@ -1,0 +1,144 @@
+"""Base of strategies whose generator is on the server, and whose clients train discriminators."""
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+from flwr.common import Scalar
+
+from huscf_flwr.clients.base import GANClient
+from huscf_flwr.clients.discriminating import DiscriminatorClient
+from huscf_flwr.config import RunConfig
+from huscf_flwr.defences.guard import UsualFrames
+from huscf_flwr.errors import UserError, cause
+from huscf_flwr.feedback.generator import GeneratorHalf
+from huscf_flwr.feedback.usual import usual_feedback
+from huscf_flwr.nets import DISC, GEN, State, initial_state, select_blocks, whole_net
+from huscf_flwr.procedure import exchanged_bytes
+from huscf_flwr.report.checkpoint import Checkpoint
+from huscf_flwr.report.records import ClientInfo
+from huscf_flwr.report.writer import RunReport
+from huscf_flwr.split.cuts import Cut
+from huscf_flwr.system.cpu import torch_device
+from strategies.exchanging import ExchangingStrategy
+from strategies.server_blocks import ServerBlocks
+from strategies.updates import Combined, Update
+
+_ONE = 0  # cluster
+
+
+class CentralGenerator(ExchangingStrategy):
+    """One generator for all clients. Subclasses say how it learns, and what becomes of the
+    discriminators between rounds."""
+
+    client_class: ClassVar[type[GANClient]] = DiscriminatorClient
+
+    def __init__(
+        self, config: RunConfig, report: RunReport, base_dir: str, *, serve: bool = True
+    ) -> None:
+        """Build the generator.
+
+        Parameters
+        ----------
+        config, report, base_dir, serve: see `GANStrategy`.
+
+        Raises
+        ------
+        UserError: see `GANStrategy`; or the run to resume is of another strategy.
+        """
+        super().__init__(config, report, base_dir, serve=serve)
+        self.server = ServerBlocks(self._new_half, shared=True)
+        if self.restored is not None:
+            try:
+                self.take_up(self.restored)
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise UserError(
+                    f'resume="{config.resume}": not a run of this strategy: {cause(error)}'
+                ) from None
+
+    def _new_half(self) -> GeneratorHalf:
+        """The generator as it is at the beginning of a run."""
+        config = self.config
+        return GeneratorHalf(
+            config.net_spec,
+            self.shapes,
+            initial_state(config.net_spec, config.seed),
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            seed=config.seed,
+            batches=self.batches,
+            apart=self.apart,
+            mean=self.mean,
+            device=torch_device(config.device),
+        )
+
+    # What a strategy decides
+
+    apart: ClassVar[bool]
+    mean: ClassVar[bool]
+    """See `GeneratorHalf`, as for `batches`."""
+
+    @abstractmethod
+    def batches(self, clients: int) -> int:
+        """How many batches are generated in an iteration of so many clients."""
+
+    @abstractmethod
+    def discriminator(self, server_round: int, updates: list[Update]) -> State:
+        """Do what is due with discriminators after a round; the one that newcomers begin with."""
+
+    # GANStrategy, ExchangingStrategy
+
+    @property
+    def generator(self) -> GeneratorHalf:
+        """The server's half."""
+        return self.server.of(_ONE)
+
+    def choose_cuts(self, clients: list[ClientInfo]) -> Mapping[int, Cut | None]:
+        return {info.number: None for info in clients}
+
+    def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:
+        return {GEN: (), DISC: tuple(whole_net(self.shapes)[DISC])}
+
+    def server_half(self, info: ClientInfo) -> GeneratorHalf:
+        return self.generator
+
+    def place(self, info: ClientInfo) -> None:
+        return None
+
+    def told(self, info: ClientInfo) -> Mapping[str, Scalar]:
+        return {}
+
+    def largest_frame(self) -> int:
+        half = self.generator
+        return max(exchanged_bytes(half.exchanges(None), half.dtype))
+
+    def checkpoint(self, server_round: int) -> Checkpoint:
+        return replace(super().checkpoint(server_round), servers=self.server.checkpoint())
+
+    def take_up(self, checkpoint: Checkpoint) -> None:
+        super().take_up(checkpoint)
+        self.server.restore(checkpoint.servers, Counter())
+
+    def usual(self, clients: list[ClientInfo]) -> Mapping[int, UsualFrames]:
+        config = self.config
+        frames = usual_feedback(
+            config.net_spec,
+            self.models[_ONE],
+            batch_size=config.batch_size,
+            saturating=config.generator_loss == "saturating",
+            seed=config.seed,
+        )
+        return {info.number: frames for info in clients}
+
+    def combine(self, server_round: int, updates: list[Update]) -> Combined:
+        numbers = [update.info.number for update in updates]
+        net = whole_net(self.shapes)
+        generator = select_blocks(self.generator.state(), {GEN: net[GEN]})
+        disc = self.discriminator(server_round, updates)
+        return Combined(
+            {_ONE: dict(sorted({**generator, **disc}.items()))},
+            dict.fromkeys(numbers, _ONE),
+            dict.fromkeys(numbers, 1 / len(numbers)),
+        )
