@@ -56,6 +56,10 @@ def _flipped(sent: Tensor, exchange: Exchange) -> Tensor:
     return -sent if exchange in _GRADIENTS else sent
 
 
+def _flipped_last(sent: Tensor, exchange: Exchange) -> Tensor:
+    return -3 * sent if exchange == Exchange.GENERATOR_STEP else sent
+
+
 def _scaled(sent: Tensor, exchange: Exchange) -> Tensor:
     return (100 * sent).clamp(-LARGEST, LARGEST) if exchange in _GRADIENTS else sent
 
@@ -64,6 +68,7 @@ SPOILT_FRAMES: dict[str, Spoil] = {
     "constant": _constant,
     "huge": _huge,
     "flipped": _flipped,
+    "flipped generator's": _flipped_last,
     "scaled": _scaled,
 }
 """Attacks on what is sent in every iteration: activations and gradients, or gradients alone."""

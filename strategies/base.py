@@ -29,11 +29,7 @@ from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError, cause
 from huscf_flwr.nets import GEN, State, initial_state, net_shapes, select_blocks, to_arrays
 from huscf_flwr.procedure import ClientTraining
-from huscf_flwr.report.checkpoint import (
-    Checkpoint,
-    checkpoint_to_resume,
-    states_of_clients,
-)
+from huscf_flwr.report.checkpoint import Checkpoint, checkpoint_to_resume, states_of_clients
 from huscf_flwr.report.records import ClientInfo, ClientScores, RoundRecord
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.runner.pace import Progress
@@ -90,9 +86,10 @@ class GANStrategy(Strategy):
         if config.resume:
             self._resumed = (Path(base_dir) / config.resume).resolve()
             found = checkpoint_to_resume(self._resumed, self.models[0], config.num_server_rounds)
-            self.models, self.assignment = found.models, found.assignment
+            GANStrategy.take_up(
+                self, found
+            )  # what subclasses add, they take up when they are ready
             self.rounds_before, self.restored = found.round, found
-            self.defences.guard.restore(found.guard)
         self._scoring = Scoring(config, base_dir)
         # In one process as many as share an iteration: they measure what each will get of it.
         at_a_time = _MEET_AT_A_TIME if serve else config.cohort_size or _MEET_AT_A_TIME
@@ -160,6 +157,7 @@ class GANStrategy(Strategy):
     def take_up(self, checkpoint: Checkpoint) -> None:
         """Go back to where the nets were in a checkpoint of this run: a round is repeated."""
         self.models, self.assignment = checkpoint.models, checkpoint.assignment.copy()
+        self.defences.guard.restore(checkpoint.guard)
 
     def open_round(
         self, server_round: int, clients: list[ClientInfo], iterations: int
@@ -286,14 +284,14 @@ class GANStrategy(Strategy):
             reasons,
         )
         explain(server_round, reasons, failures)
-        for number, reason in self.defences.out_again_and_again():
-            self.roster.leave_out(number, reason)
         if not updates:
             causes = "; ".join(sorted(set(reasons.values()))) or str(failures[:1])
             raise self._lost(f"round {server_round}: no client finished it: {causes}")
         combined = self.combine(server_round, updates)
-        if (problem := self.defences.spoilt(combined.models)) is not None:
+        if (problem := self.defences.spoilt(self.models, combined.models)) is not None:
             raise self._lost(f"round {server_round}: {problem}")
+        for number, reason in self.defences.out_again_and_again():
+            self.roster.leave_out(number, reason)
         self.assignment.update(combined.assignment)
         # A cluster whose clients all missed this round goes on with them when they come back.
         absent = {c: self.models[c] for c in self.assignment.values() if c in self.models}

@@ -1,7 +1,6 @@
 """Base of strategies whose generator is on the server, and whose clients train discriminators."""
 
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
@@ -12,7 +11,7 @@ from huscf_flwr.clients.base import GANClient
 from huscf_flwr.clients.discriminating import DiscriminatorClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.defences.guard import UsualFrames
-from huscf_flwr.errors import UserError, cause
+from huscf_flwr.errors import UserError
 from huscf_flwr.feedback.generator import GeneratorHalf
 from huscf_flwr.feedback.usual import usual_feedback
 from huscf_flwr.nets import DISC, GEN, State, initial_state, select_blocks, whole_net
@@ -53,10 +52,8 @@ class CentralGenerator(ExchangingStrategy):
         if self.restored is not None:
             try:
                 self.take_up(self.restored)
-            except (KeyError, RuntimeError, ValueError) as error:
-                raise UserError(
-                    f'resume="{config.resume}": not a run of this strategy: {cause(error)}'
-                ) from None
+            except (KeyError, RuntimeError, ValueError):
+                raise UserError(f'resume="{config.resume}": not a run of this strategy') from None
 
     def _new_half(self) -> GeneratorHalf:
         """The generator as it is at the beginning of a run."""
@@ -119,7 +116,7 @@ class CentralGenerator(ExchangingStrategy):
 
     def take_up(self, checkpoint: Checkpoint) -> None:
         super().take_up(checkpoint)
-        self.server.restore(checkpoint.servers, Counter())
+        self.server.restore({_ONE: checkpoint.servers[_ONE]}, {})
 
     def usual(self, clients: list[ClientInfo]) -> Mapping[int, UsualFrames]:
         config = self.config

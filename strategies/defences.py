@@ -82,8 +82,8 @@ class Defences:
             kept.append(update)
         return kept
 
-    def spoilt(self, models: Mapping[int, State]) -> str | None:
-        """Why a round that ended in these nets, by cluster, is to be repeated, if it is.
+    def spoilt(self, before: Mapping[int, State], models: Mapping[int, State]) -> str | None:
+        """Why a round is to be repeated that began and ended in these nets, by cluster, if it is.
 
         Then, `excluded` are those whose tensors or blocks had to be cut in it. Where nobody's had
         to, or it was repeated without them, a collapse is the training's own, and only nets that
@@ -91,9 +91,12 @@ class Defences:
         """
         if not self.on:
             return None
-        found = {cluster: variety(self._spec, model) for cluster, model in models.items()}
+        self._variety = self._variety or self._varieties(before)
+        found = self._varieties(models)
         gone = collapsed(self._variety, found)
         if not gone:
+            for client in self.excluded:
+                self._blamed[client] = "had to be cut in a round whose generator collapsed"
             self._variety, self.excluded = found, set()
             return None
         numbers = ", ".join(map(str, gone))
@@ -109,11 +112,14 @@ class Defences:
         self._variety, self.excluded = found, set()
         return None
 
+    def _varieties(self, models: Mapping[int, State]) -> dict[int, float]:
+        return {cluster: variety(self._spec, model) for cluster, model in models.items()}
+
     def out_again_and_again(self) -> list[tuple[int, str]]:
-        """Who was out of line in this round, once too often, and how."""
+        """Who was out of line in this round, which is accepted, once too often, and how."""
         self._offences.update(self._blamed.keys())
         return [
-            (client, f"out of line in {_MOST_OFFENCES} rounds, in this one it {reason}")
+            (client, f"out of line in {_MOST_OFFENCES} rounds: in the last of them it {reason}")
             for client, reason in sorted(self._blamed.items())
             if self._offences[client] == _MOST_OFFENCES
         ]

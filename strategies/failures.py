@@ -12,7 +12,7 @@ log = logging.getLogger("huscf_flwr.strategy")
 
 
 class RoundLost(UserError):
-    """Nobody finished a round; nothing has changed by it, and it may be repeated."""
+    """Nobody finished a round, or it spoilt the nets: all is as before, and it may be repeated."""
 
 
 FitFailures = list[tuple[ClientProxy, FitRes] | BaseException]

@@ -105,6 +105,9 @@ class Probing:
             outputs = torch.from_numpy(np.load(io.BytesIO(raw), allow_pickle=False))
         except Exception as error:  # whatever broken bytes make the reader raise
             raise ValueError(f"no array: {type(error).__name__}: {error}") from error
-        due = (min(IMAGES, info.size), *self._shapes.disc[self._held(info) - 1])
+        # A client has as many images as it counts for, or more.
+        rows = len(outputs) if outputs.dim() else 0
+        images = min(max(rows, info.size), IMAGES)
+        due = (images, *self._shapes.disc[self._held(info) - 1])
         check_tensors({"outputs": outputs}, {"outputs": due}, torch.float32)
         return outputs

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import bytes_of, tiny
+from flwr.common import Config
 
 from huscf_flwr.config import RunConfig
 from huscf_flwr.defences.collapse import collapsed, variety
@@ -16,6 +17,7 @@ from huscf_flwr.defences.guard import Guard, Usual, UsualFrames
 from huscf_flwr.defences.sizes import bounded_shares, counted_sizes
 from huscf_flwr.nets import initial_state
 from huscf_flwr.nets.saved import load_tensors
+from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.tensors import Tensors
 from simulations.attacks import ATTACKS, BadClient, WithBadClients
 from simulations.engine import Engine
@@ -71,12 +73,32 @@ class TestGuard:
         found = Guard().bounded(0, request, {0: USUAL}, [0], "GENERATE")
         assert found[0]["fake"] is request[0]["fake"]
 
+    def test_one_of_two_cannot_make_the_other_look_large(self) -> None:
+        """By sending next to nothing; what is usual has a voice then."""
+        guard, usual = Guard(), dict.fromkeys(range(2), USUAL)
+        for step in range(20):
+            requests = {0: sent(step), 1: sent(step, 1e-6)}
+            found = guard.bounded(0, requests, usual, usual, "GENERATE")
+            assert found[0]["fake"] is requests[0]["fake"]
+
+    def test_one_exchange_of_an_iteration_is_enough_to_be_refused(self) -> None:
+        usual: UsualFrames = [*USUAL, *USUAL, *USUAL, *USUAL, *USUAL, *USUAL]
+        guard, by_client = Guard(), dict.fromkeys(range(4), usual)
+        for step in range(60):
+            requests = {client: sent(8 * step + client) for client in range(4)}
+            if step % 6 == 5:
+                requests[2] = sent(step, -1e3)
+            guard.bounded(step % 6, requests, by_client, by_client, "ONE")
+        assert guard.refused.keys() == {2}
+
     def test_one_sample_is_cut_before_it_can_cut_the_others(self) -> None:
         requests = {client: sent(client) for client in range(3)}
         requests[1]["fake"][0] *= 100  # type: ignore[index]
-        found = Guard().bounded(0, requests, dict.fromkeys(range(3), USUAL), range(3), "GENERATE")
+        guard, usual = Guard(), dict.fromkeys(range(3), USUAL)
+        found = guard.bounded(0, requests, usual, usual, "GENERATE")
         assert torch.equal(found[1]["fake"][1:], requests[1]["fake"][1:])
         assert float(found[1]["fake"][0].square().mean().sqrt()) == pytest.approx(3.0, rel=0.2)
+        assert guard.clipped == {1: 1} and not guard.refused
 
     def test_clients_of_one_half_are_compared_with_each_other(self) -> None:
         """Three whose gradients are a tenth of everybody else's bound a fourth among them."""
@@ -146,6 +168,8 @@ def test_sizes_and_weights_are_bounded() -> None:
     assert bounded_shares({0: 0.8, 1: 0.15, 2: 0.05}) == pytest.approx(
         {0: 0.5, 1: 0.375, 2: 0.125}
     )
+    assert bounded_shares({0: 1.0, 1: 1e-30, 2: 0.0})[0] == 0.5
+    assert bounded_shares({0: 1.0, 1: 0.0, 2: 0.0}) == {0: 0.5, 1: 0.25, 2: 0.25}
     assert bounded_shares({0: 0.9, 1: 0.1}) == {0: 0.9, 1: 0.1}
     assert bounded_shares({0: 0.4, 1: 0.3, 2: 0.3}) == {0: 0.4, 1: 0.3, 2: 0.3}
 
@@ -173,7 +197,7 @@ class TestRuns:
         epochs = 1 if attack == "lying size" else 3  # of ten times as many images as it has
         rows, engine = self._attacked(folder, monkeypatch, attack, local_epochs=epochs)
         assert {int(row["client"]) for row in rows if int(row["round"]) == 4} >= {0, 1, 2}
-        blatant = attack in ("huge", "flipped", "scaled", "huge parameters")
+        blatant = attack in ("huge", "flipped", "flipped generator's", "scaled", "huge parameters")
         assert not (blatant and any(int(row["client"]) == 3 for row in rows))
         model = engine.strategy.models[0]
         assert all(v.isfinite().all() for v in model.values() if v.is_floating_point())
@@ -184,7 +208,7 @@ class TestRuns:
     ) -> None:
         with caplog.at_level(logging.WARNING):
             self._attacked(folder, monkeypatch, "huge parameters")
-        text = "client 3 is left out: out of line in 3 rounds, in this one it moved"
+        text = "client 3 is left out: out of line in 3 rounds: in the last of them it moved"
         assert sum(text in record.getMessage() for record in caplog.records) == 1
         assert not any("round 4: client 3" in r.getMessage() for r in caplog.records)
 
@@ -225,6 +249,15 @@ class SpoiltOnce(HuSCF):
     """Averages to nothing in round 2 as long as client 3 is in it."""
 
     attempts: ClassVar[list[list[int]]] = []
+    begun: ClassVar[list[object]] = []
+    """With what levels of the guard the attempts at round 2 began."""
+
+    def open_round(
+        self, server_round: int, clients: list[ClientInfo], iterations: int
+    ) -> dict[int, Config]:
+        if server_round == 2:
+            self.begun.append(self.defences.guard.state())
+        return super().open_round(server_round, clients, iterations)
 
     def combine(self, server_round: int, updates: list[Update]) -> Combined:
         found = super().combine(server_round, updates)
@@ -242,10 +275,12 @@ class SpoiltOnce(HuSCF):
 @pytest.mark.fault("a round that ends in nets that generate nothing", lost="a round")
 def test_a_round_that_ends_in_nothing_is_repeated_without_whoever_caused_it(folder: Path) -> None:
     SpoiltOnce.attempts.clear()
+    SpoiltOnce.begun.clear()
     config = tiny(strategy=f"{__name__}:SpoiltOnce", num_clients=4, clusters="1", output_dir="out")
     engine = Engine(config, str(folder))
     engine.run()
     assert SpoiltOnce.attempts == [[0, 1, 2, 3], [0, 1, 2]]
+    assert SpoiltOnce.begun[1] == SpoiltOnce.begun[0]
     rows = list(csv.DictReader((folder / "out" / "clusters.csv").open()))
     by_round = [sorted(int(r["client"]) for r in rows if r["round"] == str(n)) for n in (1, 2, 3)]
     assert by_round == [[0, 1, 2, 3], [0, 1, 2], [0, 1, 2, 3]]

@@ -79,6 +79,10 @@ def test_optimiser_state_and_place_in_the_data_live_in_the_context(folder: Path)
     assert context.state["progress"]["iterations"] == 2
     moments = context.state["optimisers"].to_torch_state_dict()
     assert moments["gen.0.embedding.weight/step"].item() == 2
+    once, _, _ = client.fit(start, {"client": 0, "round": 2, "iterations": 2})
+    again, _, _ = client.fit(start, {"client": 0, "round": 2, "iterations": 2})  # it was spoilt
+    assert all(map(np.array_equal, once, again))
+    assert context.state["progress"]["iterations"] == 4
 
 
 def test_a_run_leaves_what_it_should(folder: Path) -> None:
@@ -112,6 +116,14 @@ def test_a_run_leaves_what_it_should(folder: Path) -> None:
     assert len(list((made / "samples").glob("round-00[123]-cluster-0.png"))) == 3
     with pytest.raises(UserError, match="holds a run already"):
         Engine(tiny(output_dir=str(made)), str(folder)).run()
+
+
+@pytest.mark.parametrize("strategy", ["huscf", "mdgan", "fedsplitgan"])
+def test_a_run_of_another_strategy_is_not_gone_on_with(strategy: str, folder: Path) -> None:
+    """Of one that had no part of the nets on the server."""
+    Engine(tiny(strategy="fedgan", num_server_rounds=1, output_dir="first"), str(folder)).run()
+    with pytest.raises(UserError, match="not a run of this strategy"):
+        Engine(tiny(strategy=strategy, resume="first"), str(folder))
 
 
 @pytest.mark.parametrize("strategy", ["huscf", "fedgan"])

@@ -86,13 +86,14 @@ FEATURES = SHAPES.disc[0]
         (b"\x93NUMPY", "no array"),
         (_file(np.array([{}])), "no array: ValueError: Object arrays"),
         (_file(np.zeros((2, *FEATURES), np.float32)), "has shape"),
+        (_file(np.zeros((129, *FEATURES), np.float32)), "has shape"),
         (_file(np.zeros((5, *FEATURES))), "has dtype torch.float64"),
         (_file(np.full((5, *FEATURES), np.nan, np.float32)), "values from nan"),
     ],
 )
 def test_bad_probes_are_named_and_left_out(outputs: Any, message: str) -> None:
     infos = [ClientInfo(number, 5, "", cut=CUTS[0]) for number in (0, 1)]
-    good = _file(np.ones((5, *FEATURES), np.float32))
+    good = _file(np.ones((6, *FEATURES), np.float32))  # of more images than it counts for
     results = {
         number: EvaluateRes(OK, 0.0, 5, {} if value is None else {"outputs": value})
         for number, value in enumerate((outputs, good))

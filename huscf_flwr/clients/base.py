@@ -181,7 +181,7 @@ class GANClient(NumPyClient, ABC):
             half: GANHalf = part.half  # type: ignore[assignment]
             done = self._iterations_before(config) + part.iterations
             lasting = ClientState(done, half.optimisers.state())
-            self._remember(lasting)
+            self._remember(lasting, int(config["round"]))
             save_state(config, lasting)
             mean = Losses.mean(part.results)
             metrics: dict[str, Scalar] = {
@@ -281,19 +281,27 @@ class GANClient(NumPyClient, ABC):
         return ClientImages(part, domain.name)
 
     def _take_up(self, half: GANHalf, config: Config) -> None:
-        """Go on with the moments of the round before, wherever they are."""
-        record = self.context.state.array_records.get("optimisers")
-        if record:
+        """Go on with the moments of the round before, wherever they are.
+
+        Where this round is repeated, those here are of its first attempt.
+        """
+        progress = self.context.state.config_records.get("progress")
+        round_ = int(config["round"])
+        if progress and int(progress["round"]) < round_:  # type: ignore[arg-type]
+            record = self.context.state.array_records["optimisers"]
             half.optimisers.load(record.to_torch_state_dict())
         elif (found := load_state(config)) is not None:
             try:
                 half.optimisers.load(found.moments)
             except ValueError as error:
                 log.warning("client %s: its optimisers begin afresh: %s", config["client"], error)
-            self._remember(found)
+            self._remember(found, round_ - 1)
+        else:
+            self.context.state.config_records.pop("progress", None)
 
-    def _remember(self, lasting: ClientState) -> None:
-        self.context.state["progress"] = ConfigRecord({"iterations": lasting.iterations})
+    def _remember(self, lasting: ClientState, round_: int) -> None:
+        progress = ConfigRecord({"iterations": lasting.iterations, "round": round_})
+        self.context.state["progress"] = progress
         moments: OrderedDict[str, Tensor] = OrderedDict(lasting.moments)
         self.context.state["optimisers"] = ArrayRecord(moments)
 

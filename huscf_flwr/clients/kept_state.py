@@ -67,7 +67,7 @@ def _folder(config: Config, key: str) -> Path:
     named = Path(str(config.get(key, "")))
     if named.is_absolute() and named.is_dir():
         return named
-    return _own_folder() / Path(str(config.get("run", ""))).name
+    return _own_folder() / "".join(c for c in str(config.get("run", "")) if c.isalnum())
 
 
 def _own_folder() -> Path:

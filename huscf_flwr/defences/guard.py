@@ -39,12 +39,13 @@ UsualFrames = Sequence[Mapping[str, Usual]]
 
 _SAMPLE = 3.0
 _PEERS = 3
+_TWO = 2
 _PACE = 0.1  # of the mean over iterations
 _NOTHING = 1e-12
 _GROSS = 2.0  # times the limit: less is cut, and not held against anybody
-_FORGIVEN = 15 / 16
+_FORGIVEN = 0.98
 _MOST_STRIKES = 4.0
-_ASTRAY = 2.0  # strikes, in an iteration of six exchanges after which less is forgiven
+_ASTRAY = 2.0  # strikes
 
 
 class Guard:
@@ -53,17 +54,17 @@ class Guard:
     What is usual is the median over the clients of the same half of the server; where these are
     fewer than three, over all. A client is refused for the rest of the round if what it sends is
     twice as large as the limit exchange after exchange, or if its gradients, where all have the
-    same block, point away from those of more than half of the others.
+    same block, point away from those of more than half of all that are not refused.
     """
 
     def __init__(self) -> None:
         self._levels: defaultdict[str, dict[int, float]] = defaultdict(dict)
-        self._ways: dict[int, Tensor] = {}
+        self._ways: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
         self._strikes: dict[int, float] = {}
         self.refused: dict[int, str] = {}
         """Why clients are refused in this round, by number."""
         self.clipped: Counter[int] = Counter()
-        """How many exchanges of this round were clipped, by client."""
+        """In how many exchanges of this round something was clipped, by client."""
 
     def begin_round(self) -> None:
         """Everybody is welcome again."""
@@ -99,24 +100,25 @@ class Guard:
                 level = math.log(whole)
                 levels[client] = (1 - _PACE) * levels.get(client, level) + _PACE * level
             # Who has sent nothing so far counts as usual, so that the first is bounded, too.
-            now = statistics.median_low(
-                [
-                    levels[client] - math.log(usual[client][exchange][name].level)
-                    if client in levels
-                    else 0.0
-                    for client in (peers if len(peers) >= _PEERS else usual)
-                ]
-            )
+            ratios = [
+                levels[client] - math.log(usual[client][exchange][name].level)
+                if client in levels
+                else 0.0
+                for client in (peers if len(peers) >= _PEERS else usual)
+            ]
+            if len(ratios) == _TWO:
+                ratios.append(0.0)  # or either of them could say what is usual for the other
+            now = statistics.median_low(ratios)
             for client, of_samples in sizes.items():
                 own = usual[client][exchange][name]
                 limit = own.tolerance * math.exp(now) * own.level
                 if wholes[client] <= limit and max(of_samples) <= _SAMPLE * limit:
                     continue
+                times[client] = max(times.get(client, 0.0), wholes[client] / limit)
                 factors = [min(1.0, _SAMPLE * limit / max(s, _NOTHING)) for s in of_samples]
                 rest = _whole([f * size for f, size in zip(factors, of_samples, strict=True)])
                 if rest > limit:
                     factors = [factor * limit / rest for factor in factors]
-                    times[client] = max(times.get(client, 0.0), wholes[client] / limit)
                 found[client][name] = _scaled(found[client][name], factors)
         self.clipped.update(times.keys())
         for client in requests:
@@ -129,7 +131,7 @@ class Guard:
     def compare(
         self, directions: Mapping[int, Tensor], peers: Collection[int], name_of: str
     ) -> None:
-        """Strike those whose gradients point away from those of more than half of their peers.
+        """Strike those whose gradients point away from those of more than half of all peers.
 
         Parameters
         ----------
@@ -137,11 +139,14 @@ class Guard:
         peers: the clients of the same half of the server.
         name_of: the exchange's name, for the reason of a refusal.
         """
+        ways = self._ways[name_of]
         flat = torch.stack([gradient.flatten() for gradient in directions.values()])
         for client, way in zip(directions, normalize(flat, eps=_NOTHING), strict=True):
-            self._ways[client] = self._ways.get(client, way).lerp(way, _PACE)
-        known = torch.stack([self._ways[client] for client in peers if client in self._ways])
-        cosines = known @ torch.stack([self._ways[client] for client in directions]).T
+            ways[client] = ways.get(client, way).lerp(way, _PACE)
+        known = [k for k in peers if k in ways and k not in self.refused]
+        cosines = (
+            torch.stack([ways[k] for k in known]) @ torch.stack([ways[k] for k in directions]).T
+        )
         for client, away in zip(directions, (cosines < 0).sum(dim=0).tolist(), strict=True):
             if 2 * away > len(known):
                 reason = f"sent gradients that point away from the others', in {name_of}"

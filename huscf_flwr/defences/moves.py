@@ -39,16 +39,25 @@ def moves(before: State, after: State) -> dict[str, float]:
 
 
 def usual_moves(moved: Iterable[Moves]) -> dict[str, float]:
-    """The median over clients, of blocks that three clients or more have moved."""
+    """The median over clients, of blocks that three clients or more have moved.
+
+    Of other blocks the largest of these medians, of parameters or of statistics: with the same
+    optimiser, blocks move about as far as each other.
+    """
     by_block: defaultdict[str, list[float]] = defaultdict(list)
     for of_client in moved:
         for block, distance in of_client.items():
             by_block[block].append(distance)
-    return {
+    found = {
         block: max(float(np.median(distances)), _STILL)
         for block, distances in sorted(by_block.items())
         if len(distances) >= _FEWEST
     }
+    for block in by_block.keys() - found.keys():
+        alike = [d for other, d in found.items() if _limits(other) == _limits(block)]
+        if alike:
+            found[block] = max(alike)
+    return found
 
 
 def too_far(moved: Moves, usual: Moves) -> str | None:

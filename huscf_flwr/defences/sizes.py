@@ -29,8 +29,12 @@ def bounded_shares(shares: Mapping[int, float]) -> dict[int, float]:
     largest = max(shares, key=lambda client: shares[client])
     if shares[largest] <= _LARGEST_SHARE:
         return dict(shares)
-    rest = (1 - _LARGEST_SHARE) / (sum(shares.values()) - shares[largest])
+    others = {client: share for client, share in shares.items() if client != largest}
+    total = sum(others.values())
+    equal = 1 / len(others)
     return {
-        client: _LARGEST_SHARE if client == largest else share * rest
+        client: _LARGEST_SHARE
+        if client == largest
+        else (1 - _LARGEST_SHARE) * (share / total if total else equal)
         for client, share in shares.items()
     }

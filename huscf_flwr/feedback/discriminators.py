@@ -80,15 +80,12 @@ class StepsThenJudges(DiscriminatorHalf):
     """MD-GAN's worker: the discriminator steps, then judges another batch."""
 
     apart = True
-    steps = 1
-    """How often the discriminator steps in an iteration, on the same images."""
 
     def learn(self, images: Tensor, labels: Tensor, given: Tensors) -> tuple[Tensor, Losses]:
-        for _ in range(self.steps):
-            fake = self._disc(given[TRAINED], given[TRAINED + LABELS])
-            disc_loss = loss_if_fake(fake) + loss_if_real(self._disc(images, labels))
-            disc_loss.backward()
-            self.optimisers.step(DISC)
+        fake = self._disc(given[TRAINED], given[TRAINED + LABELS])
+        disc_loss = loss_if_fake(fake) + loss_if_real(self._disc(images, labels))
+        disc_loss.backward()
+        self.optimisers.step(DISC)
         judged = given[JUDGED].requires_grad_()
         logits = self._disc(judged, given[JUDGED + LABELS])
         feedback, gen_loss = self._judged(logits, judged, keep=False)

@@ -97,7 +97,7 @@ class Iteration:
         self.results: dict[int, Tensor] = {}
         self.refused: dict[int, str] = {}
         self.directions: dict[int, Tensor] = {}
-        """Clients have no place in common but the images, and these differ."""
+        """None: honest clients of different domains want images changed in different ways."""
 
     def answer(self, exchange: int, requests: Mapping[int, Tensors]) -> dict[int, Tensors]:
         """Compute one exchange for all clients at once.

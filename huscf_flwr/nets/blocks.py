@@ -73,6 +73,15 @@ def run_blocks(blocks: Iterable[nn.Module], *inputs: Tensor) -> Tensor:
     return out
 
 
+def each_output(blocks: Iterable[nn.Module], *inputs: Tensor) -> list[Tensor]:
+    """As `run_blocks`, what every block gives."""
+    first, *rest = blocks
+    outputs: list[Tensor] = [first(*inputs)]
+    for block in rest:
+        outputs.append(block(outputs[-1]))
+    return outputs
+
+
 Builder = Callable[[NetSpec], Blocks]
 _REGISTRY: dict[str, Builder] = {}
 

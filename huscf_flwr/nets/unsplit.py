@@ -1,10 +1,20 @@
 """Plain training of a whole conditional GAN in one place: what split training must equal."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from huscf_flwr.data.batches import Batch
-from huscf_flwr.nets import DISC, GEN, NetShapes, NetSpec, PartialGAN, State, whole_net
+from huscf_flwr.nets import (
+    DISC,
+    GEN,
+    NetShapes,
+    NetSpec,
+    PartialGAN,
+    State,
+    each_output,
+    run_blocks,
+    whole_net,
+)
 from huscf_flwr.nets.losses import Losses, loss_if_fake, loss_if_real
 from huscf_flwr.nets.optim import Optimisers
 
@@ -33,24 +43,15 @@ class UnsplitTrainer:
     def iteration(self, batch: Batch) -> Losses:
         """One step of the discriminator, then one of the generator."""
         images, labels, latent, fake_labels = (tensor.to(self._device) for tensor in batch)
-        fake = _outputs(self.nets.gen, latent, fake_labels)[-1]
-        judged_fake = _outputs(self.nets.disc, fake.detach(), fake_labels)
-        judged_real = _outputs(self.nets.disc, images, labels)
+        fake = run_blocks(self.nets.gen.values(), latent, fake_labels)
+        judged_fake = run_blocks(self.nets.disc.values(), fake.detach(), fake_labels)
+        judged_real = each_output(self.nets.disc.values(), images, labels)
         self.activation = judged_real[len(judged_real) // 2].detach().mean(dim=0)
-        disc_loss = loss_if_fake(judged_fake[-1]) + loss_if_real(judged_real[-1])
+        disc_loss = loss_if_fake(judged_fake) + loss_if_real(judged_real[-1])
         disc_loss.backward()
         self.optimisers.step(DISC)
-        gen_loss = loss_if_real(_outputs(self.nets.disc, fake, fake_labels)[-1])
+        gen_loss = loss_if_real(run_blocks(self.nets.disc.values(), fake, fake_labels))
         # The discriminator's own gradients would be computed and thrown away.
         torch.autograd.backward(gen_loss, inputs=list(self.nets.gen.parameters()))
         self.optimisers.step(GEN)
         return Losses(gen_loss.item(), disc_loss.item())
-
-
-def _outputs(blocks: nn.ModuleDict, inputs: Tensor, labels: Tensor) -> list[Tensor]:
-    """What every block gives."""
-    first, *rest = blocks.values()
-    outputs: list[Tensor] = [first(inputs, labels)]
-    for block in rest:
-        outputs.append(block(outputs[-1]))
-    return outputs

@@ -6,7 +6,16 @@ import torch
 from torch import Tensor
 
 from huscf_flwr.defences.guard import Usual, UsualFrames
-from huscf_flwr.nets import DISC, GEN, NetSpec, PartialGAN, State, net_shapes, whole_net
+from huscf_flwr.nets import (
+    DISC,
+    GEN,
+    NetSpec,
+    PartialGAN,
+    State,
+    each_output,
+    net_shapes,
+    whole_net,
+)
 from huscf_flwr.nets.losses import loss_if_fake, loss_if_real
 from huscf_flwr.split.cuts import Cut
 from huscf_flwr.split.exchanges import Exchange
@@ -44,8 +53,8 @@ def usual_frames(
     latent = torch.randn((_BATCH, shapes.latent_size), generator=random)
     latent = latent.to(next(nets.parameters()).dtype)
     labels = torch.arange(_BATCH) % spec.num_classes
-    gen = _outputs(nets.gen, latent, labels)
-    disc = _outputs(nets.disc, gen[-1], labels)
+    gen = each_output(nets.gen.values(), latent, labels)
+    disc = each_output(nets.disc.values(), gen[-1], labels)
     scale = _BATCH / batch_size
     told = _levels(torch.autograd.grad(loss_if_fake(disc[-1]), disc, retain_graph=True), scale)
     judged = _levels(torch.autograd.grad(loss_if_real(disc[-1]), [*gen, *disc]), scale)
@@ -70,14 +79,6 @@ def _frame(exchange: Exchange, level: float) -> dict[str, Usual]:
     usual = Usual(level, _GRADIENT_TOLERANCE if exchange in gradients else _ACTIVATION_TOLERANCE)
     both = exchange in (Exchange.DISCRIMINATE, Exchange.DISCRIMINATOR_STEP)
     return {"fake": usual, "real": usual} if both else {"fake": usual}
-
-
-def _outputs(blocks: torch.nn.ModuleDict, *inputs: Tensor) -> list[Tensor]:
-    first, *rest = blocks.values()
-    outputs: list[Tensor] = [first(*inputs)]
-    for block in rest:
-        outputs.append(block(outputs[-1]))
-    return outputs
 
 
 def _levels(tensors: Collection[Tensor], scale: float = 1.0) -> list[float]:
