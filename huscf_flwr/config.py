@@ -41,7 +41,9 @@ class RunConfig:
 
     name: str = _key("", "label of the run, in its folder's name; empty: the strategy's name")
     strategy: str = _key(
-        "huscf", "huscf, fedgan, clustered-fedgan, mdgan, fedsplitgan, or module:Class of your own"
+        "huscf",
+        "huscf, fedgan, clustered-fedgan, mdgan, fedsplitgan, pflgan, hflgan, or module:Class of "
+        "your own",
     )
     seed: int = _key(0, "seed of everything random", at_least=0)
     resume: str = _key("", "folder of a run to go on from, up to num-server-rounds; empty: none")
@@ -145,6 +147,18 @@ class RunConfig:
     )
     mdgan_swap: int = _key(
         1, "MD-GAN: rounds after which discriminators change places", at_least=1
+    )
+    pfl_mix: int = _key(
+        0,
+        "PFL-GAN-style: generated images in a client's mix, its own left out; 0: as many as it "
+        "has images",
+        at_least=0,
+    )
+    hfl_edges: int = _key(4, "HFL-GAN-style: edges, at most", at_least=1)
+    hfl_central: int = _key(
+        2,
+        "HFL-GAN-style: rounds after which edges are found anew and share a generator",
+        at_least=1,
     )
     generator_loss: str = _key(
         "non-saturating",

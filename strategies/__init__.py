@@ -7,11 +7,15 @@ from strategies.base import GANStrategy
 from strategies.exchanging import ExchangingStrategy
 from strategies.fedgan import ClusteredFedGAN, FedGAN
 from strategies.fedsplitgan import FedSplitGAN
+from strategies.hflgan import HFLGAN
 from strategies.huscf import HuSCF
 from strategies.mdgan import MDGAN
+from strategies.pflgan import PFLGAN
 
 __all__ = [
+    "HFLGAN",
     "MDGAN",
+    "PFLGAN",
     "ClusteredFedGAN",
     "ExchangingStrategy",
     "FedGAN",
@@ -27,6 +31,8 @@ STRATEGIES: dict[str, type[GANStrategy]] = {
     "clustered-fedgan": ClusteredFedGAN,
     "mdgan": MDGAN,
     "fedsplitgan": FedSplitGAN,
+    "pflgan": PFLGAN,
+    "hflgan": HFLGAN,
 }
 
 

@@ -14,9 +14,7 @@ from flwr.common import (
     Scalar,
     parameters_to_ndarrays,
 )
-from torch import Tensor
 
-from huscf_flwr.clients.whole import ACTIVATION
 from huscf_flwr.evaluation.scores import CHEAP_SCORES, REAL
 from huscf_flwr.nets import State, from_arrays
 from huscf_flwr.nets.losses import Losses
@@ -54,13 +52,13 @@ class Trained:
     Attributes
     ----------
     state: its own blocks.
-    activation: that of its real data, where it was due.
+    also: what else was due, by names without a dot.
     losses: means over the round.
     peak_memory_mb: of its process.
     """
 
     state: State
-    activation: Tensor | None
+    also: State
     losses: Losses
     peak_memory_mb: float
 
@@ -97,7 +95,7 @@ def checked_properties(properties: Mapping[str, Scalar], domains: Collection[str
 def checked_update(result: FitRes, expected: State) -> Trained:
     """What a client returned from a round.
 
-    `expected` is a state with the names, shapes and dtypes that are due, `ACTIVATION` if it is.
+    `expected` are the names, shapes and dtypes that are due: blocks, and what else there is.
 
     Raises
     ------
@@ -121,8 +119,8 @@ def checked_update(result: FitRes, expected: State) -> Trained:
         if value.is_floating_point():
             check_values(value, name)
     generator, discriminator, memory = (_finite(result.metrics, name) for name in _METRICS)
-    activation = state.pop(ACTIVATION, None)
-    return Trained(state, activation, Losses(generator, discriminator), memory)
+    also = {name: state.pop(name) for name in list(state) if "." not in name}
+    return Trained(state, also, Losses(generator, discriminator), memory)
 
 
 def checked_scores(client: int, result: EvaluateRes) -> ClientScores:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from flwr.common import FitRes
 from torch import Tensor
 
+from huscf_flwr.clients.whole import ACTIVATION
 from huscf_flwr.nets import State
 from huscf_flwr.report.records import ClientInfo, ClientRound
 from strategies.answers import Trained, checked_update
@@ -63,7 +64,8 @@ def good_updates(
         except ValueError as error:
             reasons[number] = f"client {number} returned a bad result: {error}"
             continue
-        updates.append(Update(info, trained, activations.get(number, trained.activation)))
+        activation = activations.get(number, trained.also.get(ACTIVATION))
+        updates.append(Update(info, trained, activation))
     return updates
 
 

@@ -103,7 +103,7 @@ def test_pixels_survive_the_way_to_floats_and_back() -> None:
         (["colour=3"], 'unknown key "colour"'),
         (
             ["strategy=best"],
-            'strategy="best": must be huscf, fedgan, clustered-fedgan, mdgan, fedsplitgan, or',
+            'strategy="best": must be huscf, fedgan, clustered-fedgan, mdgan, fedsplitgan,',
         ),
         (["num-classes=3"], "num-classes=3 allows 0 to 2"),
         (["--config", "none.toml"], "none.toml: cannot be read as TOML"),

@@ -112,6 +112,10 @@ class GANClient(NumPyClient, ABC):
     def own_blocks(self, config: Config) -> dict[str, tuple[int, ...]]:
         """Indices of the blocks this client holds in the round that `config` describes."""
 
+    def handed(self, config: Config) -> list[str]:
+        """Names of what the client is handed at the beginning of that round, sorted."""
+        return state_names(self.config.net_spec, self.own_blocks(config))
+
     def get_properties(self, config: Config) -> dict[str, Scalar]:
         """Who this is and how much data it has.
 
@@ -163,8 +167,7 @@ class GANClient(NumPyClient, ABC):
                 seed=self.config.seed,
                 client=client,
             )
-            names = state_names(self.config.net_spec, self.own_blocks(config))
-            half = self.half(from_arrays(names, parameters), config)
+            half = self.half(from_arrays(self.handed(config), parameters), config)
             self._take_up(half, config)
             self._size = len(stream)
             batches = stream.starting_at(self._iterations_before(config))

@@ -1,12 +1,16 @@
 """The clients of FedGAN: they train whole nets on their own."""
 
+from typing import Protocol
+
 import torch
 from flwr.common import Config, NDArrays, Scalar
 from torch import Tensor
 
 from huscf_flwr.clients.base import GANClient
 from huscf_flwr.data.batches import Batch
-from huscf_flwr.nets import State, to_arrays, whole_net
+from huscf_flwr.nets import PartialGAN, State, to_arrays, whole_net
+from huscf_flwr.nets.losses import Losses
+from huscf_flwr.nets.optim import Optimisers
 from huscf_flwr.nets.unsplit import UnsplitTrainer
 from huscf_flwr.procedure import ClientTraining, ExchangeSpec, Steps
 from huscf_flwr.system.cpu import torch_device
@@ -15,10 +19,21 @@ ACTIVATION = "activation"
 """Its name, among those of the parameters that it is returned with."""
 
 
+class Trainer(Protocol):
+    """Trains on batches of one client: `UnsplitTrainer`, for example."""
+
+    optimisers: Optimisers
+    activation: Tensor | None
+
+    @property
+    def nets(self) -> PartialGAN: ...
+    def iteration(self, batch: Batch) -> Losses: ...
+
+
 class WholeNets:
     """A client's half that holds everything: it exchanges nothing."""
 
-    def __init__(self, trainer: UnsplitTrainer) -> None:
+    def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self.nets, self.optimisers = trainer.nets, trainer.optimisers
         self.exchanges: tuple[ExchangeSpec, ...] = ()

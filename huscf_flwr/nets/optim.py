@@ -1,19 +1,18 @@
-"""The two optimisers of a GAN, or of the part of one that is here, and their state by name."""
+"""The optimisers of a GAN, or of the part of one that is here, and their state by name."""
 
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from huscf_flwr.nets import DISC, GEN, PartialGAN, State
+from huscf_flwr.nets import PartialGAN, State
 
 
 class Optimisers:
-    """Adam with the paper's betas: one for the generator's blocks, one for the discriminator's, as
-    far as there are any."""
+    """Adam with the paper's betas, one for each of the nets, as far as they have blocks."""
 
     def __init__(self, nets: PartialGAN, learning_rate: float) -> None:
-        self._modules: dict[str, nn.Module] = {GEN: nets.gen, DISC: nets.disc}
+        self._modules = dict(nets.named_children())
         self._adams = {
             net: torch.optim.Adam(
                 module.parameters(), learning_rate, betas=(0.5, 0.999), fused=True
@@ -23,7 +22,7 @@ class Optimisers:
         }
 
     def step(self, net: str) -> None:
-        """Apply and clear the gradients of `gen` or `disc`."""
+        """Apply and clear the gradients of a net, by its name: `gen` or `disc`."""
         self._adams[net].step()
         self._adams[net].zero_grad()
 

@@ -1,0 +1,78 @@
+"""A discriminator with two generators, and their plain training in one place."""
+
+import torch
+from torch import Tensor
+
+from huscf_flwr.data.batches import Batch
+from huscf_flwr.nets import DISC, GEN, NetShapes, NetSpec, PartialGAN, State, run_blocks, whole_net
+from huscf_flwr.nets.losses import Losses, loss_if_fake, loss_if_real
+from huscf_flwr.nets.optim import Optimisers
+
+CENTRAL = "central"
+"""The second generator, in names of parameters."""
+
+
+class TwoGenerators(PartialGAN):
+    """Whole nets, and another generator beside the one that they have."""
+
+    def __init__(
+        self, spec: NetSpec, shapes: NetShapes, state: State, device: torch.device | str = "cpu"
+    ) -> None:
+        """Build them from `state`, which has `central` beside `gen` and `disc`."""
+        blocks = whole_net(shapes)
+        super().__init__(spec, state, gen=blocks[GEN], disc=blocks[DISC], device=device)
+        second = renamed(state, CENTRAL, GEN)
+        self.central = PartialGAN(spec, second, gen=blocks[GEN], disc=(), device=device).gen
+
+
+def renamed(state: State, old: str, new: str) -> State:
+    """The part of a state that belongs to one net, as that of another."""
+    return {
+        new + name.removeprefix(old): value
+        for name, value in state.items()
+        if name.startswith(f"{old}.")
+    }
+
+
+class TwoGeneratorsTrainer:
+    """Trains them on one client's batches; both generators get the same latent vectors."""
+
+    activation: Tensor | None = None
+    """Nobody asks for it."""
+
+    def __init__(
+        self,
+        spec: NetSpec,
+        shapes: NetShapes,
+        state: State,
+        *,
+        learning_rate: float,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.nets = TwoGenerators(spec, shapes, state, device).train()
+        self.optimisers = Optimisers(self.nets, learning_rate)
+        self._device = torch.device(device)
+
+    def iteration(self, batch: Batch) -> Losses:
+        """One step of the discriminator, by the mean of what it loses on both, then one of each
+        generator; the loss of generators is their mean."""
+        images, labels, latent, fake_labels = (tensor.to(self._device) for tensor in batch)
+        disc = self.nets.disc.values()
+        generators = {GEN: self.nets.gen, CENTRAL: self.nets.central}
+        fakes = {
+            name: run_blocks(blocks.values(), latent, fake_labels)
+            for name, blocks in generators.items()
+        }
+        on_fakes = [
+            loss_if_fake(run_blocks(disc, fake.detach(), fake_labels)) for fake in fakes.values()
+        ]
+        disc_loss = torch.stack(on_fakes).mean() + loss_if_real(run_blocks(disc, images, labels))
+        disc_loss.backward()
+        self.optimisers.step(DISC)
+        losses = []
+        for name, blocks in generators.items():
+            loss = loss_if_real(run_blocks(disc, fakes[name], fake_labels))
+            torch.autograd.backward(loss, inputs=list(blocks.parameters()))
+            self.optimisers.step(name)
+            losses.append(loss.item())
+        return Losses(sum(losses) / len(losses), disc_loss.item())
