@@ -56,6 +56,12 @@ def test_simulation_on_pools_of_one_and_two(home: Path, tmp_path: Path) -> None:
             assert log.count(str(results)) == 2  # named first and last
             assert log.count("see them in turns") == 1
             assert (here / "runs" / "latest").resolve() == results
+        for strategy in ("mdgan", "fedsplitgan"):
+            keys = {"strategy": strategy, "domains": "one.npz", "output-dir": strategy}
+            log = flwr_run(here, {**SMALL, **keys}, "num-supernodes=2 init-args-num-cpus=2")
+            assert (here / strategy / "summary.json").exists(), log
+            summary = json.loads((here / strategy / "summary.json").read_text())
+            assert (summary["rounds"], summary["clients"]) == (2, 2)
         log = flwr_run(here, {**SMALL, "domains": "one.npz", "cuts": "3-1-1-1"})
         assert "the run failed: cut gen_head=3 takes the middle block from the server" in log
         assert "Traceback" not in log
