@@ -12,7 +12,6 @@ What crosses: generated images and their labels to clients, the gradients at the
 server, and between rounds the discriminators, which other clients go on with.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
@@ -21,6 +20,7 @@ import numpy as np
 
 from huscf_flwr.clients.discriminating import MDGANClient
 from huscf_flwr.config import RunConfig
+from huscf_flwr.feedback.exchanges import usual_batches
 from huscf_flwr.nets import State
 from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
@@ -45,8 +45,7 @@ class MDGAN(CentralGenerator):
         super().__init__(config, report, base_dir, serve=serve)
 
     def batches(self, clients: int) -> int:
-        wanted = self.config.mdgan_batches or math.ceil(math.log(clients))
-        return min(max(wanted, 1), clients)
+        return min(self.config.mdgan_batches or usual_batches(clients), clients)
 
     def begins_with(self, info: ClientInfo) -> State:
         return self.discriminators.get(info.number, super().begins_with(info))

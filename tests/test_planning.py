@@ -24,6 +24,7 @@ from huscf_flwr.planning.devices import (
 )
 from huscf_flwr.planning.latency import (
     backward_table,
+    feedback_seconds,
     forward_table,
     iteration_seconds,
     net_seconds,
@@ -109,7 +110,16 @@ def test_a_pass_of_two_clients_through_three_blocks_by_hand() -> None:
     both = iteration_seconds(NetCosts(costs, costs), fleet, np.ones((1, 2, 4), int))
     assert both.tolist() == [49 + 3 * 49]
     # Whole nets: 700 operations forward, 1400 backward, in 1 + 3 passes; B needs 8400 / 50 s.
-    assert unsplit_seconds(NetCosts(costs, costs), fleet) == 168
+    nets = NetCosts(costs, costs)
+    assert unsplit_seconds(nets, fleet) == 168
+    # With another generator: 2 + 5 passes.
+    assert unsplit_seconds(nets, fleet, generators=2) == 294
+    # A generator on the server: 4 bytes of images; two batches there take 2 * 2100 / 200 = 21 s; B
+    # gets both in 0.4 s, needs 126 s for three passes, and sends one in 4/30 s.
+    slow = feedback_seconds(nets, fleet, batches=2, given=2, disc_passes=3)
+    assert slow == pytest.approx(21 + 0.4 + 126 + 4 / 30)
+    fast = feedback_seconds(nets, fleet, batches=1, given=1, disc_passes=2)
+    assert fast == pytest.approx(10.5 + 0.2 + 84 + 4 / 30)
 
 
 def test_clients_enter_and_leave_at_their_own_cuts() -> None:
@@ -354,4 +364,4 @@ def test_the_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--devices", "paper", "--compare"]) == 0
     printed = capsys.readouterr().out
     assert "device-1 (0.48 GFLOP/s, 50 MB/s)         1     1    1      1    1" in printed
-    assert "whole nets on every client (FedGAN)" in printed
+    assert "whole nets on every client (FedGAN, PFL-GAN-style)" in printed

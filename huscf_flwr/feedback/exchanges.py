@@ -1,6 +1,7 @@
 """The two exchanges of a training iteration with the generator on the server."""
 
 import enum
+import math
 
 from huscf_flwr.nets import NetShapes
 from huscf_flwr.procedure import ExchangeSpec
@@ -34,3 +35,8 @@ def exchange_specs(
         ExchangeSpec(Exchange.GENERATE.name, {}, given),
         ExchangeSpec(Exchange.FEEDBACK.name, {JUDGED: images}, {}),
     )
+
+
+def usual_batches(clients: float) -> int:
+    """How many batches MD-GAN generates for so many clients: the logarithm, at least one."""
+    return max(math.ceil(math.log(clients)), 1)

@@ -40,6 +40,11 @@ class BlockCosts:
         """(L,) operations of a backward pass: one product for the inputs, one for the weights."""
         return 2 * self.forward_flops
 
+    @property
+    def pass_flops(self) -> float:
+        """Operations of a pass through all blocks, forward and backward."""
+        return float((self.forward_flops + self.backward_flops).sum())
+
     def __len__(self) -> int:
         return len(self.forward_flops)
 
@@ -54,10 +59,7 @@ class NetCosts:
     @property
     def iteration_flops(self) -> float:
         """Operations of a whole training iteration of one batch."""
-        return sum(
-            passes * float((costs.forward_flops + costs.backward_flops).sum())
-            for costs, passes in self.with_passes()
-        )
+        return sum(passes * costs.pass_flops for costs, passes in self.with_passes())
 
     def with_passes(self) -> tuple[tuple[BlockCosts, int], tuple[BlockCosts, int]]:
         """Each net with the passes an iteration makes through it, forward and backward alike."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from huscf_flwr.planning.costs import PASSES, BlockCosts, NetCosts
+from huscf_flwr.planning.costs import GEN_PASSES, BlockCosts, NetCosts
 from huscf_flwr.planning.devices import Fleet
 
 _CELLS = 2**17  # plans times groups that are computed at once: what fits the processor's cache
@@ -131,6 +131,35 @@ def iteration_seconds(costs: NetCosts, fleet: Fleet, cuts: np.ndarray) -> np.nda
     return np.asarray(generator_s + discriminator_s)
 
 
-def unsplit_seconds(costs: NetCosts, fleet: Fleet) -> float:
-    """Seconds of an iteration where every client trains whole nets on its own, as in FedGAN."""
-    return float((costs.iteration_flops / fleet.flops_per_s + PASSES * fleet.overhead_s).max())
+def unsplit_seconds(costs: NetCosts, fleet: Fleet, *, generators: int = 1) -> float:
+    """Seconds of an iteration where every client trains whole nets on its own.
+
+    Each generator is passed once, and the discriminator with the images of each twice, and with
+    real ones, forward and backward alike.
+    """
+    gen, disc = generators * GEN_PASSES, 1 + 2 * generators
+    flops = gen * costs.gen.pass_flops + disc * costs.disc.pass_flops
+    return float((flops / fleet.flops_per_s + 2 * (gen + disc) * fleet.overhead_s).max())
+
+
+def feedback_seconds(
+    costs: NetCosts, fleet: Fleet, *, batches: int, given: int, disc_passes: int
+) -> float:
+    """Seconds of an iteration where the server has the generator, and clients discriminators.
+
+    Parameters
+    ----------
+    costs, fleet: of the net, and of the clients that share the iteration.
+    batches: how many the server generates.
+    given: how many of them each client gets; it sends gradients of the size of one back.
+    disc_passes: through a client's discriminator, forward and backward alike.
+    """
+    images = float(costs.gen.output_bytes[-1])
+    down = np.minimum(fleet.link_bytes_per_s, fleet.server.link_bytes_per_s)
+    client_s = (
+        given * images / down
+        + disc_passes * (costs.disc.pass_flops / fleet.flops_per_s + 2 * fleet.overhead_s)
+        + images / fleet.link_bytes_per_s
+    )
+    server_s = batches * costs.gen.pass_flops / fleet.server.flops_per_s
+    return float(client_s.max() + server_s)

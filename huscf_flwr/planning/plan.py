@@ -7,10 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from huscf_flwr.feedback.exchanges import usual_batches
 from huscf_flwr.nets import NetShapes, NetSpec, net_shapes
 from huscf_flwr.planning.costs import NetCosts, net_costs
 from huscf_flwr.planning.devices import Fleet
-from huscf_flwr.planning.latency import iteration_seconds, net_seconds, unsplit_seconds
+from huscf_flwr.planning.latency import (
+    feedback_seconds,
+    iteration_seconds,
+    net_seconds,
+    unsplit_seconds,
+)
 from huscf_flwr.planning.schedule import Schedule, schedule
 from huscf_flwr.planning.search import search_cuts
 from huscf_flwr.split.cuts import Cut, end_limits
@@ -155,7 +161,16 @@ def alternatives(plan: Plan, shapes: NetShapes) -> dict[str, float]:
         "everything possible on the clients": alike(Cut(*limits)),
         "as little as possible on the clients": alike(Cut(1, 1, 1, 1)),
         f"the best common cut for all ({best})": alike(best),
-        "whole nets on every client (FedGAN)": unsplit_seconds(costs, fleet),
+        "whole nets on every client (FedGAN, PFL-GAN-style)": unsplit_seconds(costs, fleet),
+        "two generators on every client (HFL-GAN-style)": unsplit_seconds(
+            costs, fleet, generators=2
+        ),
+        "the generator on the server (MD-GAN)": feedback_seconds(
+            costs, fleet, batches=usual_batches(plan.cohort), given=2, disc_passes=3
+        ),
+        "the generator on the server (Federated Split GANs)": feedback_seconds(
+            costs, fleet, batches=1, given=1, disc_passes=2
+        ),
     }
 
 
