@@ -114,7 +114,7 @@ class TestGuard:
         own = torch.arange(12.0).reshape(3, 4)
         for bad, out in ([1], {1}), ([1, 3], set[int]()):
             guard = Guard()
-            for step in range(4):
+            for step in range(8):
                 noise = torch.Generator().manual_seed(step)
                 ways = {
                     k: (-own if k in bad else own) + torch.randn((3, 4), generator=noise)
@@ -123,7 +123,8 @@ class TestGuard:
                 guard.compare(ways, range(4), "DISCRIMINATOR_STEP")
             assert guard.refused.keys() == out
         guard.begin_round()
-        guard.compare({0: own, 1: -own}, range(2), "DISCRIMINATOR_STEP")
+        for _ in range(8):
+            guard.compare({0: own, 1: -own}, range(2), "DISCRIMINATOR_STEP")
         assert not guard.refused
 
     def test_goes_on_where_it_was(self) -> None:
@@ -197,7 +198,7 @@ class TestRuns:
         epochs = 1 if attack == "lying size" else 3  # of ten times as many images as it has
         rows, engine = self._attacked(folder, monkeypatch, attack, local_epochs=epochs)
         assert {int(row["client"]) for row in rows if int(row["round"]) == 4} >= {0, 1, 2}
-        blatant = attack in ("huge", "flipped", "flipped generator's", "scaled", "huge parameters")
+        blatant = attack in ("huge", "flipped", "scaled", "huge parameters")
         assert not (blatant and any(int(row["client"]) == 3 for row in rows))
         model = engine.strategy.models[0]
         assert all(v.isfinite().all() for v in model.values() if v.is_floating_point())

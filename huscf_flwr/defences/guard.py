@@ -59,7 +59,7 @@ class Guard:
 
     def __init__(self) -> None:
         self._levels: defaultdict[str, dict[int, float]] = defaultdict(dict)
-        self._ways: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
+        self._ways: dict[int, Tensor] = {}
         self._strikes: dict[int, float] = {}
         self.refused: dict[int, str] = {}
         """Why clients are refused in this round, by number."""
@@ -139,14 +139,12 @@ class Guard:
         peers: the clients of the same half of the server.
         name_of: the exchange's name, for the reason of a refusal.
         """
-        ways = self._ways[name_of]
         flat = torch.stack([gradient.flatten() for gradient in directions.values()])
         for client, way in zip(directions, normalize(flat, eps=_NOTHING), strict=True):
-            ways[client] = ways.get(client, way).lerp(way, _PACE)
-        known = [k for k in peers if k in ways and k not in self.refused]
-        cosines = (
-            torch.stack([ways[k] for k in known]) @ torch.stack([ways[k] for k in directions]).T
-        )
+            self._ways[client] = self._ways.get(client, way).lerp(way, _PACE)
+        known = [k for k in peers if k in self._ways and k not in self.refused]
+        all_ways = torch.stack([self._ways[client] for client in known])
+        cosines = all_ways @ torch.stack([self._ways[client] for client in directions]).T
         for client, away in zip(directions, (cosines < 0).sum(dim=0).tolist(), strict=True):
             if 2 * away > len(known):
                 reason = f"sent gradients that point away from the others', in {name_of}"

@@ -79,8 +79,11 @@ class Iteration:
         self.refused: dict[int, str] = {}
         """Nobody: see `procedure.ServerIteration`."""
         self.directions: ByClient = {}
-        """Mean over the batch of the gradient at the middle block's output: the discriminator's,
-        for generated data and for real data, one after the other; or the generator's."""
+        """Mean over the batch of the gradient at the discriminator's middle block's output, for
+        generated data and for real data, one after the other.
+
+        Not at the generator's: there, honest clients' whose labels differ point away from each
+        other, too."""
         self.results: ByClient = {}
         """Mean over the batch of the discriminator's middle block's output on real data.
 
@@ -115,10 +118,7 @@ class Iteration:
                 judged = self._passes.pop("judge").backward_to_inputs(by_name["fake"])
                 return _by_client({"fake": judged})
             case Exchange.GENERATOR_STEP:
-                made = self._passes.pop("generator")
-                generated = made.backward(by_name["fake"])
-                of_generator = made.tapped_gradients
-                self.directions = {k: of_generator[k].mean(dim=0) for k in generated}
+                generated = self._passes.pop("generator").backward(by_name["fake"])
                 return _by_client({"fake": generated})
 
     def step(self, exchange: int) -> None:
@@ -128,11 +128,11 @@ class Iteration:
             self._segments.optimisers.step(net)
 
     def _forward(self, name: str, inputs: Mapping[int, Tensor]) -> ByClient:
-        nets, shapes = self._segments.nets, self._segments.shapes
+        nets = self._segments.nets
         if name == "generator":
-            made = JointPass(nets.gen, self._gen_spans, inputs, middle(len(shapes.gen)))
+            made = JointPass(nets.gen, self._gen_spans, inputs)
         else:
-            tap = middle(len(shapes.disc)) if name != "judge" else None
+            tap = middle(len(self._segments.shapes.disc)) if name != "judge" else None
             made = JointPass(nets.disc, self._disc_spans, inputs, tap)
         self._passes[name] = made
         return {k: output.detach() for k, output in made.outputs.items()}
