@@ -71,15 +71,6 @@ class ServerIteration(Protocol):
         """Why clients get no answer, by number: they are out of the round."""
         ...
 
-    @property
-    def directions(self) -> Mapping[int, Tensor]:
-        """Gradients at a place that all clients have in common, by client.
-
-        After the exchange that brought them; there may be none. Honest clients' point about the
-        same way.
-        """
-        ...
-
     def answer(self, exchange: int, requests: Mapping[int, Tensors]) -> Mapping[int, Tensors]:
         """Compute an exchange, from 0, for all clients that are still in the iteration.
 

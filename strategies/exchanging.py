@@ -12,7 +12,7 @@ from flwr.server.client_manager import ClientManager
 from torch import Tensor
 
 from huscf_flwr.config import RunConfig
-from huscf_flwr.defences.guard import Guarded, UsualFrames
+from huscf_flwr.defences.guard import Auditor, Guarded, UsualFrames
 from huscf_flwr.procedure import ClientTraining, ServerHalf, exchanged_bytes
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
@@ -80,6 +80,10 @@ class ExchangingStrategy(GANStrategy):
         """
         return {}
 
+    def auditors(self, clients: list[ClientInfo]) -> Mapping[int, Auditor]:
+        """Who knows what gradients these clients should send in the next round, by number."""
+        return {}
+
     # GANStrategy
 
     def initialize_parameters(self, client_manager: ClientManager) -> Parameters:
@@ -137,10 +141,11 @@ class ExchangingStrategy(GANStrategy):
         guard.begin_round()
         if not self.defences.on or not (usual := self.usual(clients)):
             return halves
-        guarded = {
-            half: Guarded(half, guard, usual, [k for k, own in halves.items() if own is half])
-            for half in set(halves.values())
-        }
+        auditors = self.auditors(clients)
+        guarded = {}
+        for half in set(halves.values()):
+            peers = [number for number, own in halves.items() if own is half]
+            guarded[half] = Guarded(half, guard, usual, peers, auditors)
         return {number: guarded[half] for number, half in halves.items()}
 
     def close_round(self) -> tuple[dict[int, Tensor], dict[int, str]]:

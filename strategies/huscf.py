@@ -25,6 +25,7 @@ from huscf_flwr.procedure import exchanged_bytes
 from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
+from huscf_flwr.split.audit import Audit
 from huscf_flwr.split.cuts import Cut, client_blocks, end_limits
 from huscf_flwr.split.segments import Segments, all_segments
 from huscf_flwr.split.usual import usual_frames
@@ -212,6 +213,16 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
             )
             found |= {number: frames[cut] for number, cut in cuts.items()}
         return found
+
+    def auditors(self, clients: list[ClientInfo]) -> Mapping[int, Audit]:
+        spec, found = self.config.net_spec, dict[tuple[int, Cut], Audit]()
+        by_number: dict[int, Audit] = {}
+        for info in clients:
+            cluster, cut = self.cluster_of(info), self.place(info)
+            if (cluster, cut) not in found:
+                found[cluster, cut] = Audit(spec, self.model_of(cluster), cut)
+            by_number[info.number] = found[cluster, cut]
+        return by_number
 
     def close_round(self) -> tuple[dict[int, Tensor], dict[int, str]]:
         found = super().close_round()

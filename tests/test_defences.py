@@ -2,22 +2,39 @@
 
 import csv
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
-from conftest import bytes_of, tiny
+from conftest import (
+    BATCH,
+    CUTS,
+    SPEC,
+    bytes_of,
+    plans,
+    segments,
+    stream,
+    tiny,
+    trainer,
+)
 from flwr.common import Config
 
 from huscf_flwr.config import RunConfig
 from huscf_flwr.defences.collapse import collapsed, variety
-from huscf_flwr.defences.guard import Guard, Usual, UsualFrames
+from huscf_flwr.defences.guard import Guard, Guarded, Usual, UsualFrames
 from huscf_flwr.defences.sizes import bounded_shares, counted_sizes
 from huscf_flwr.nets import initial_state
 from huscf_flwr.nets.saved import load_tensors
+from huscf_flwr.procedure import ClientTraining
 from huscf_flwr.report.records import ClientInfo
+from huscf_flwr.runner.in_process import InProcessRunner
+from huscf_flwr.split.audit import Audit
+from huscf_flwr.split.cuts import Cut
+from huscf_flwr.split.exchanges import Exchange
+from huscf_flwr.split.usual import usual_frames
 from huscf_flwr.tensors import Tensors
 from simulations.attacks import ATTACKS, BadClient, WithBadClients
 from simulations.engine import Engine
@@ -109,23 +126,23 @@ class TestGuard:
         found = guard.bounded(0, mine, usual, mine, "GENERATE")
         assert rms(found[11]) < 0.3 * rms(mine[11])
 
-    def test_gradients_that_point_away_from_those_of_most_are_refused(self) -> None:
-        """Of one in four; two against two cannot be told apart."""
-        own = torch.arange(12.0).reshape(3, 4)
-        for bad, out in ([1], {1}), ([1, 3], set[int]()):
-            guard = Guard()
-            for step in range(8):
-                noise = torch.Generator().manual_seed(step)
-                ways = {
-                    k: (-own if k in bad else own) + torch.randn((3, 4), generator=noise)
-                    for k in range(4)
-                }
-                guard.compare(ways, range(4), "DISCRIMINATOR_STEP")
-            assert guard.refused.keys() == out
+    def test_who_sends_other_gradients_than_it_should_is_looked_at_until_it_is_refused(
+        self,
+    ) -> None:
+        guard, due = Guard(), {"fake": torch.ones(4, 3)}
+        assert guard.audited(range(4)) == {0, 1, 2, 3}  # in the first iteration of a round
+        seen = []
+        for _ in range(200):
+            audited = guard.audited(range(4))
+            seen.append(audited)
+            for client in audited - guard.refused.keys():
+                sign = -1 if client == 2 else 1
+                guard.audit(client, {"fake": sign * due["fake"]}, due, "GENERATOR_STEP")
+        assert guard.refused.keys() == {2}
+        assert guard.refused[2].startswith("sent gradients that are not those")
+        assert 0 < sum(0 in audited for audited in seen) < 40
         guard.begin_round()
-        for _ in range(8):
-            guard.compare({0: own, 1: -own}, range(2), "DISCRIMINATOR_STEP")
-        assert not guard.refused
+        assert guard.audited(range(4)) == {0, 1, 2, 3} and not guard.refused
 
     def test_goes_on_where_it_was(self) -> None:
         first, usual = Guard(), dict.fromkeys(range(3), USUAL)
@@ -163,6 +180,30 @@ def test_what_is_usual_is_what_clients_send_at_first(
     assert min(ratios) > 0.5 and max(ratios) < 2
 
 
+@pytest.mark.parametrize("cut", CUTS, ids=str)
+def test_the_server_knows_where_gradients_should_point(cut: Cut) -> None:
+    """At a round's beginning those of the discriminator's step exactly, others about."""
+    state = initial_state(SPEC, 0)
+    server, client, audit = segments(), trainer(cut, state), Audit(SPEC, state, cut)
+    runner = InProcessRunner(cohort=None)
+    watched: list[tuple[int, float]] = []
+
+    class Watching(Guard):
+        def audit(self, client: int, sent: Any, expected: Any, name_of: str) -> None:
+            for name, due in expected.items():
+                cosine = torch.cosine_similarity(sent[name].flatten(), due.flatten(), dim=0)
+                watched.append((Exchange[name_of], float(cosine)))
+
+    frames = usual_frames(SPEC, state, [cut], batch_size=BATCH, seed=0)
+    half = Guarded(server, Watching(), {0: frames[cut]}, [0], {0: audit})
+    runner.open_round(1, plans(half, [cut], 1))
+    with ThreadPoolExecutor(1) as workers:
+        assert not runner.train({0: ClientTraining(client, stream(0).__getitem__, 1)}, workers)
+    assert [exchange for exchange, _ in watched] == [2, 2, 4, 5]
+    assert min(cosine for exchange, cosine in watched if exchange == 2) > 0.999
+    assert min(cosine for _, cosine in watched) > 0.5
+
+
 def test_sizes_and_weights_are_bounded() -> None:
     assert counted_sizes({"a": 100, "b": 10**9, "c": 140}) == {"a": 100, "b": 700, "c": 140}
     assert counted_sizes({"a": 5}) == {"a": 5}
@@ -198,7 +239,7 @@ class TestRuns:
         epochs = 1 if attack == "lying size" else 3  # of ten times as many images as it has
         rows, engine = self._attacked(folder, monkeypatch, attack, local_epochs=epochs)
         assert {int(row["client"]) for row in rows if int(row["round"]) == 4} >= {0, 1, 2}
-        blatant = attack in ("huge", "flipped", "scaled", "huge parameters")
+        blatant = attack in ("huge", "flipped", "flipped generator's", "scaled", "huge parameters")
         assert not (blatant and any(int(row["client"]) == 3 for row in rows))
         model = engine.strategy.models[0]
         assert all(v.isfinite().all() for v in model.values() if v.is_floating_point())

@@ -26,6 +26,7 @@ from huscf_flwr.nets import NetSpec, PartialGAN, State, initial_state, net_shape
 from huscf_flwr.nets.losses import Losses
 from huscf_flwr.procedure import ClientTraining, ServerHalf
 from huscf_flwr.runner.in_process import InProcessRunner
+from huscf_flwr.split.audit import Audit
 from huscf_flwr.split.cuts import Cut
 from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from huscf_flwr.split.segments import Segments
@@ -66,7 +67,8 @@ def train(
     if guard is not None:
         frames = usual_frames(SPEC, first_state(), CUTS, batch_size=BATCH, seed=0)
         usual = {k: frames[cut] for k, cut in enumerate(CUTS)}
-        half = Guarded(server, guard, usual, CLIENTS)
+        auditors = {k: Audit(SPEC, first_state(), cut) for k, cut in enumerate(CUTS)}
+        half = Guarded(server, guard, usual, CLIENTS, auditors)
     runner.open_round(1, plans(half, CUTS, ITERATIONS))
     parts = {
         k: ClientTraining(half, batches[k].__getitem__, ITERATIONS)

@@ -6,14 +6,16 @@ alike, sends for generated images, and that ratio with the ratios of the others.
 """
 
 import math
+import random
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import cosine_similarity
 
 from huscf_flwr.procedure import ExchangeSpec, ServerHalf, ServerIteration
 from huscf_flwr.tensors import Tensors
@@ -46,6 +48,8 @@ _GROSS = 2.0  # times the limit: less is cut, and not held against anybody
 _FORGIVEN = 0.98
 _MOST_STRIKES = 4.0
 _ASTRAY = 2.0  # strikes
+_AUDITED = 1 / 16  # of the iterations, drawn by lot: nobody knows which
+_LEAST_COSINE = 0.15  # those of honest clients were 0.3 and more, of the discriminator 0.8
 
 
 class Guard:
@@ -53,13 +57,15 @@ class Guard:
 
     What is usual is the median over the clients of the same half of the server; where these are
     fewer than three, over all. A client is refused for the rest of the round if what it sends is
-    twice as large as the limit exchange after exchange, or if its gradients, where all have the
-    same block, point away from those of more than half of all that are not refused.
+    twice as large as the limit exchange after exchange, or if its gradients, as far as the server
+    can tell what they should be, point elsewhere.
     """
 
     def __init__(self) -> None:
         self._levels: defaultdict[str, dict[int, float]] = defaultdict(dict)
-        self._ways: dict[int, Tensor] = {}
+        self._iterations: Counter[int] = Counter()
+        self._suspects: set[int] = set()
+        self._random = random.Random()
         self._strikes: dict[int, float] = {}
         self.refused: dict[int, str] = {}
         """Why clients are refused in this round, by number."""
@@ -68,7 +74,8 @@ class Guard:
 
     def begin_round(self) -> None:
         """Everybody is welcome again."""
-        self._ways.clear()
+        self._iterations.clear()
+        self._suspects.clear()
         self._strikes, self.refused = {}, {}
         self.clipped.clear()
 
@@ -128,27 +135,30 @@ class Guard:
                 self._strike(client, 1.0, f"sent values {excess}, in {name_of} and before")
         return {client: tensors for client, tensors in found.items() if client not in self.refused}
 
-    def compare(
-        self, directions: Mapping[int, Tensor], peers: Collection[int], name_of: str
+    def audited(self, clients: Collection[int]) -> set[int]:
+        """Whose gradients are looked at in an iteration of theirs that begins."""
+        first = {client for client in clients if not self._iterations[client]}
+        self._iterations.update(list(clients))
+        drawn = {client for client in clients if self._random.random() < _AUDITED}
+        return first | drawn | (self._suspects & set(clients))
+
+    def audit(
+        self, client: int, sent: Tensors, expected: Mapping[str, Tensor], name_of: str
     ) -> None:
-        """Strike those whose gradients point away from those of more than half of all peers.
+        """Strike a client whose gradients do not point to where they should.
 
         Parameters
         ----------
-        directions: gradients at a place that all have in common, by client.
-        peers: the clients of the same half of the server.
+        client: its number.
+        sent: its gradients.
+        expected: about what they should be, by the same names.
         name_of: the exchange's name, for the reason of a refusal.
         """
-        flat = torch.stack([gradient.flatten() for gradient in directions.values()])
-        for client, way in zip(directions, normalize(flat, eps=_NOTHING), strict=True):
-            self._ways[client] = self._ways.get(client, way).lerp(way, _PACE)
-        known = [k for k in peers if k in self._ways and k not in self.refused]
-        all_ways = torch.stack([self._ways[client] for client in known])
-        cosines = all_ways @ torch.stack([self._ways[client] for client in directions]).T
-        for client, away in zip(directions, (cosines < 0).sum(dim=0).tolist(), strict=True):
-            if 2 * away > len(known):
-                reason = f"sent gradients that point away from the others', in {name_of}"
-                self._strike(client, _ASTRAY, f"{reason} and before")
+        worst = min(_cosine(sent[name], due) for name, due in expected.items())
+        if worst < _LEAST_COSINE:
+            self._suspects.add(client)
+            reason = f"sent gradients that are not those of what it was sent, in {name_of}"
+            self._strike(client, _ASTRAY, f"{reason} and before")
 
     def _strike(self, client: int, weight: float, reason: str) -> None:
         self._strikes[client] = self._strikes.get(client, 0.0) + weight
@@ -164,6 +174,18 @@ class Guard:
         self._levels = defaultdict(dict, {key: dict(levels) for key, levels in state.items()})
 
 
+Seen = Mapping[int, tuple[Tensors, Tensors]]
+"""By exchange of an iteration: what a client has sent, and what it was answered."""
+
+
+class Auditor(Protocol):
+    """Knows about what a client should send."""
+
+    def expected(self, exchange: int, seen: Seen) -> Mapping[str, Tensor]:
+        """Its gradients in an exchange, by name; nothing if it sends others things."""
+        ...
+
+
 class Guarded:
     """A server's half whose clients' requests a guard looks at first; a `ServerHalf` itself."""
 
@@ -173,12 +195,15 @@ class Guarded:
         guard: Guard,
         usual: Mapping[int, UsualFrames],
         peers: Collection[int],
+        auditors: Mapping[int, Auditor],
     ) -> None:
-        """`peers` are the clients that this half serves; see `Guard.bounded` for the others."""
+        """`peers` are the clients that this half serves, `auditors` theirs, of whom there are any;
+        see `Guard.bounded` for the others."""
         self._half = half
         self._guard = guard
         self._usual = usual
         self._peers = peers
+        self._auditors = auditors
 
     @property
     def dtype(self) -> torch.dtype:
@@ -190,8 +215,10 @@ class Guarded:
     def iteration(self, places: Mapping[int, object]) -> "GuardedIteration":
         """Begin an iteration of these clients."""
         names = [spec.name for spec in self._half.exchanges(next(iter(places.values())))]
+        audited = self._guard.audited(places)
+        auditors = {k: own for k, own in self._auditors.items() if k in audited}
         iteration = self._half.iteration(places)
-        return GuardedIteration(iteration, self._guard, self._usual, self._peers, names)
+        return GuardedIteration(iteration, self._guard, self._usual, self._peers, auditors, names)
 
 
 class GuardedIteration:
@@ -203,18 +230,16 @@ class GuardedIteration:
         guard: Guard,
         usual: Mapping[int, UsualFrames],
         peers: Collection[int],
+        auditors: Mapping[int, Auditor],
         names: Sequence[str],
     ) -> None:
         self._iteration = iteration
         self._guard = guard
         self._usual = usual
         self._peers = peers
+        self._auditors = auditors
         self._names = names
-        self._compared = iteration.directions
-
-    @property
-    def directions(self) -> Mapping[int, Tensor]:
-        return self._iteration.directions
+        self._seen: dict[int, dict[int, tuple[Tensors, Tensors]]] = {k: {} for k in auditors}
 
     @property
     def results(self) -> Mapping[int, Tensor]:
@@ -227,17 +252,27 @@ class GuardedIteration:
     def answer(self, exchange: int, requests: Mapping[int, Tensors]) -> Mapping[int, Tensors]:
         """Compute an exchange for all whom the guard lets through."""
         name = self._names[exchange]
-        good = self._guard.bounded(exchange, requests, self._usual, self._peers, name)
+        found = self._guard.bounded(exchange, requests, self._usual, self._peers, name)
+        audited = [client for client in found if client in self._seen]
+        for client in audited:
+            due = self._auditors[client].expected(exchange, self._seen[client])
+            if due:
+                self._guard.audit(client, found[client], due, name)
+        good = {client: sent for client, sent in found.items() if client not in self.refused}
         if not good:
             return {}
         answers = self._iteration.answer(exchange, good)
-        if (directions := self._iteration.directions) is not self._compared:
-            self._guard.compare(directions, self._peers, name)
-            self._compared = directions
-        return {client: a for client, a in answers.items() if client not in self.refused}
+        for client in audited:
+            if client in answers:
+                self._seen[client][exchange] = good[client], answers[client]
+        return answers
 
     def step(self, exchange: int) -> None:
         self._iteration.step(exchange)
+
+
+def _cosine(one: Tensor, other: Tensor) -> float:
+    return float(cosine_similarity(one.cpu().flatten(), other.cpu().flatten(), dim=0))
 
 
 def _sizes(tensor: Tensor) -> list[float]:

@@ -96,8 +96,6 @@ class Iteration:
         self._judged: dict[int, int] = {}
         self.results: dict[int, Tensor] = {}
         self.refused: dict[int, str] = {}
-        self.directions: dict[int, Tensor] = {}
-        """None: honest clients of different domains want images changed in different ways."""
 
     def answer(self, exchange: int, requests: Mapping[int, Tensors]) -> dict[int, Tensors]:
         """Compute one exchange for all clients at once.

@@ -31,14 +31,11 @@ class JointPass:
         blocks: the server's blocks by index.
         spans: where each client's net is cut.
         inputs: head output of each client, `(B_k, *features)`; the order is the batch's order.
-        tap: index of a block whose output is kept, as `tapped`, and its gradient, as
-            `tapped_gradients`; or None.
+        tap: index of a block whose output is kept, as `tapped`, or None.
         """
         self._parameters = list(blocks.parameters())
         self._inputs = {k: x.detach().requires_grad_() for k, x in inputs.items()}
         self.tapped: ByClient = {}
-        self._tapped_joint: Tensor | None = None
-        self._tapped_members: list[int] = []
         current: ByClient = dict(self._inputs)
         members: list[int] = []
         joint: Tensor | None = None
@@ -53,8 +50,6 @@ class JointPass:
                 joint = block(joint)
                 if int(name) == tap:
                     self.tapped = self._parts(joint.detach(), members)
-                    self._tapped_joint, self._tapped_members = joint, members
-                    joint.retain_grad()
         if joint is not None:
             current.update(self._parts(joint, members))
         self.outputs = current
@@ -62,12 +57,6 @@ class JointPass:
     def _parts(self, joint: Tensor, members: list[int]) -> ByClient:
         sizes = [self._inputs[k].shape[0] for k in members]
         return dict(zip(members, joint.split(sizes), strict=True))
-
-    @property
-    def tapped_gradients(self) -> ByClient:
-        """Gradient at the tapped block's output, after `backward`."""
-        assert self._tapped_joint is not None and self._tapped_joint.grad is not None
-        return self._parts(self._tapped_joint.grad, self._tapped_members)
 
     def backward(self, gradients: Mapping[int, Tensor]) -> ByClient:
         """Gradients at the head outputs; adds those of the blocks' parameters to `.grad`.

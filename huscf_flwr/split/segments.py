@@ -78,12 +78,6 @@ class Iteration:
         self._passes: dict[str, JointPass] = {}
         self.refused: dict[int, str] = {}
         """Nobody: see `procedure.ServerIteration`."""
-        self.directions: ByClient = {}
-        """Mean over the batch of the gradient at the discriminator's middle block's output, for
-        generated data and for real data, one after the other.
-
-        Not at the generator's: there, honest clients' whose labels differ point away from each
-        other, too."""
         self.results: ByClient = {}
         """Mean over the batch of the discriminator's middle block's output on real data.
 
@@ -107,10 +101,6 @@ class Iteration:
             case Exchange.DISCRIMINATOR_STEP:
                 passes = {name: self._passes.pop(name) for name in ("fake", "real")}
                 fake, real = (passes[name].backward(by_name[name]) for name in passes)
-                of_fake, of_real = (made.tapped_gradients for made in passes.values())
-                self.directions = {
-                    k: torch.cat([of_fake[k].mean(dim=0), of_real[k].mean(dim=0)]) for k in fake
-                }
                 return _by_client({"fake": fake, "real": real})
             case Exchange.JUDGE:
                 return _by_client({"fake": self._forward("judge", by_name["fake"])})

@@ -1,0 +1,62 @@
+"""What a client's gradients should be, as far as the server can tell.
+
+The server hands out heads and tails, and what it sends to a client goes through them: so it can
+compute the gradients that come back. It has the client's blocks of the beginning of the round, and
+not the labels, so it does not get the same ones; but they point the same way.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from huscf_flwr.defences.guard import Seen
+from huscf_flwr.nets import DISC, GEN, NetSpec, PartialGAN, State, net_shapes, run_blocks
+from huscf_flwr.nets.losses import loss_if_fake, loss_if_real
+from huscf_flwr.split.cuts import Cut, client_blocks
+from huscf_flwr.split.exchanges import Exchange
+
+
+class Audit:
+    """The heads and tails that clients with one cut begin a round with."""
+
+    def __init__(self, spec: NetSpec, state: State, cut: Cut) -> None:
+        """`state` has these blocks, and maybe others."""
+        shapes = net_shapes(spec)
+        own = client_blocks(cut, shapes)
+        nets = PartialGAN(spec, state, gen=own[GEN], disc=own[DISC]).train().requires_grad_(False)
+        gen, disc = cut.gen(shapes), cut.disc(shapes)
+        self._gen_tail = [nets.gen[str(i)] for i in range(gen.tail, gen.length)]
+        self._disc_head = [nets.disc[str(i)] for i in range(disc.head)]
+        self._disc_tail = [nets.disc[str(i)] for i in range(disc.tail, disc.length)]
+        self._classes = spec.num_classes
+
+    def expected(self, exchange: int, seen: Seen) -> dict[str, Tensor]:
+        """About what a client should send in an exchange, by name; nothing if no gradients."""
+        match Exchange(exchange):
+            case Exchange.DISCRIMINATOR_STEP:
+                told = seen[Exchange.DISCRIMINATE][1]
+                losses = {"fake": loss_if_fake, "real": loss_if_real}
+                return {name: self._of_tail(loss, told[name]) for name, loss in losses.items()}
+            case Exchange.JUDGE_GRADIENT:
+                return {"fake": self._of_tail(loss_if_real, seen[Exchange.JUDGE][1]["fake"])}
+            case Exchange.GENERATOR_STEP:
+                generated = seen[Exchange.GENERATE][1]["fake"]
+                wanted = seen[Exchange.JUDGE_GRADIENT][1]["fake"]
+                return {"fake": self._of_images(generated, wanted)}
+            case _:
+                return {}
+
+    def _of_tail(self, loss: Callable[[Tensor], Tensor], outputs: Tensor) -> Tensor:
+        """Gradient of a loss of the discriminator at its segment's outputs."""
+        at = outputs.detach().cpu().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(run_blocks(self._disc_tail, at)), at)
+        return gradient
+
+    def _of_images(self, generated: Tensor, wanted: Tensor) -> Tensor:
+        """Gradient at the generator's segment's outputs, of that at the discriminator head's."""
+        at = generated.detach().cpu().requires_grad_()
+        labels = torch.arange(len(at)) % self._classes
+        head = run_blocks(self._disc_head, run_blocks(self._gen_tail, at), labels)
+        (gradient,) = torch.autograd.grad(head, at, wanted.cpu())
+        return gradient
