@@ -195,7 +195,7 @@ class Recorder:
         monkeypatch.setattr(in_process, "advance", recorded)
         from huscf_flwr.split import heads_and_tails as module
 
-        run_blocks = module._run
+        run_blocks = module.run_blocks
 
         def watched(blocks: list[torch.nn.Module], *inputs: Tensor) -> Tensor:
             out = run_blocks(blocks, *inputs)
@@ -205,7 +205,7 @@ class Recorder:
                 self.private.append(inputs[1].clone())
             return out
 
-        monkeypatch.setattr(module, "_run", watched)
+        monkeypatch.setattr(module, "run_blocks", watched)
 
 
 def test_no_frame_holds_an_image_or_a_label(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

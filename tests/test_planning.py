@@ -184,7 +184,7 @@ def test_the_papers_fleet_is_planned_as_well_by_genetic_search(clients: int) -> 
         assert genetic_plan.seconds < 2
     assert exhaustive.seconds < 1
     others = alternatives(exhaustive, net_shapes(PAPERS_NET))
-    assert len(others) == 4 and all(s > exhaustive.latency_s for s in others.values())
+    assert len(others) == 7 and all(s > exhaustive.latency_s for s in others.values())
 
 
 def test_a_thousand_devices_of_a_thousand_kinds() -> None:

@@ -67,7 +67,9 @@ def _folder(config: Config, key: str) -> Path:
     named = Path(str(config.get(key, "")))
     if named.is_absolute() and named.is_dir():
         return named
-    return _own_folder() / "".join(c for c in str(config.get("run", "")) if c.isalnum())
+    return _own_folder() / "".join(
+        c for c in str(config.get("run", "")) if c.isalnum() or c == "-"
+    )
 
 
 def _own_folder() -> Path:

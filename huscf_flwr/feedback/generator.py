@@ -124,7 +124,8 @@ class Iteration:
         for client, number in self._judged.items():
             given = {JUDGED: made[number]}
             if self._half.apart:
-                given[TRAINED] = made[(number + 1) % len(made)]
+                images, labels = made[(number + 1) % len(made)]
+                given[TRAINED] = images.clone(), labels.clone()  # where there is one batch only
             answers[client] = {
                 key: tensor
                 for name, (images, labels) in given.items()
