@@ -130,9 +130,9 @@ class TestGuard:
         self,
     ) -> None:
         guard, due = Guard(), {"fake": torch.ones(4, 3)}
-        assert guard.audited(range(4)) == {0, 1, 2, 3}  # in the first iteration of a round
+        assert guard.audited(range(4)) == {0, 1, 2, 3}  # in their first iteration
         seen = []
-        for _ in range(200):
+        for _ in range(1000):
             audited = guard.audited(range(4))
             seen.append(audited)
             for client in audited - guard.refused.keys():
@@ -140,9 +140,9 @@ class TestGuard:
                 guard.audit(client, {"fake": sign * due["fake"]}, due, "GENERATOR_STEP")
         assert guard.refused.keys() == {2}
         assert guard.refused[2].startswith("sent gradients that are not those")
-        assert 0 < sum(0 in audited for audited in seen) < 40
+        assert 0 < sum(0 in audited for audited in seen) < 60
         guard.begin_round()
-        assert guard.audited(range(4)) == {0, 1, 2, 3} and not guard.refused
+        assert 2 in guard.audited(range(4)) and not guard.refused
 
     def test_goes_on_where_it_was(self) -> None:
         first, usual = Guard(), dict.fromkeys(range(3), USUAL)

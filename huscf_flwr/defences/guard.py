@@ -48,7 +48,7 @@ _GROSS = 2.0  # times the limit: less is cut, and not held against anybody
 _FORGIVEN = 0.98
 _MOST_STRIKES = 4.0
 _ASTRAY = 2.0  # strikes
-_AUDITED = 1 / 16  # of the iterations, drawn by lot: nobody knows which
+_AUDITED = 1 / 64  # of the iterations, drawn by lot: nobody knows which
 _LEAST_COSINE = 0.15  # those of honest clients were 0.3 and more, of the discriminator 0.8
 
 
@@ -63,7 +63,7 @@ class Guard:
 
     def __init__(self) -> None:
         self._levels: defaultdict[str, dict[int, float]] = defaultdict(dict)
-        self._iterations: Counter[int] = Counter()
+        self._met: set[int] = set()
         self._suspects: set[int] = set()
         self._random = random.Random()
         self._strikes: dict[int, float] = {}
@@ -73,9 +73,8 @@ class Guard:
         """In how many exchanges of this round something was clipped, by client."""
 
     def begin_round(self) -> None:
-        """Everybody is welcome again."""
-        self._iterations.clear()
-        self._suspects.clear()
+        """Everybody is welcome again; who was refused is looked at."""
+        self._suspects = set(self.refused)
         self._strikes, self.refused = {}, {}
         self.clipped.clear()
 
@@ -137,8 +136,8 @@ class Guard:
 
     def audited(self, clients: Collection[int]) -> set[int]:
         """Whose gradients are looked at in an iteration of theirs that begins."""
-        first = {client for client in clients if not self._iterations[client]}
-        self._iterations.update(list(clients))
+        first = set(clients) - self._met
+        self._met |= first
         drawn = {client for client in clients if self._random.random() < _AUDITED}
         return first | drawn | (self._suspects & set(clients))
 
