@@ -77,6 +77,7 @@ class GANStrategy(Strategy):
         self.shapes = net_shapes(config.net_spec)
         self.models: dict[int, State] = {0: initial_state(config.net_spec, config.seed)}
         self.assignment: dict[int, int] = {}
+        self.held: dict[int, State] = {}  # what single clients have, by number; is saved
         self.rounds_before = 0
         self.restored: Checkpoint | None = None
         self.defences = Defences(config)
@@ -86,9 +87,7 @@ class GANStrategy(Strategy):
         if config.resume:
             self._resumed = (Path(base_dir) / config.resume).resolve()
             found = checkpoint_to_resume(self._resumed, self.models[0], config.num_server_rounds)
-            GANStrategy.take_up(
-                self, found
-            )  # what subclasses add, they take up when they are ready
+            GANStrategy.take_up(self, found)  # subclasses take up what they add when they can
             self.rounds_before, self.restored = found.round, found
         self._scoring = Scoring(config, base_dir)
         # In one process as many as share an iteration: they measure what each will get of it.
@@ -149,6 +148,7 @@ class GANStrategy(Strategy):
             server_round,
             self.models,
             self.assignment.copy(),
+            clients=self.held.copy(),
             cuts=cuts,
             nodes=nodes,
             guard=self.defences.guard.state(),
@@ -157,6 +157,7 @@ class GANStrategy(Strategy):
     def take_up(self, checkpoint: Checkpoint) -> None:
         """Go back to where the nets were in a checkpoint of this run: a round is repeated."""
         self.models, self.assignment = checkpoint.models, checkpoint.assignment.copy()
+        self.held = checkpoint.clients.copy()
         self.defences.guard.restore(checkpoint.guard)
 
     def open_round(
@@ -394,5 +395,4 @@ class GANStrategy(Strategy):
         return record if record is not None and record.round == due else None
 
     def _global_parameters(self) -> Parameters:
-        first = self.models[min(self.models)]
-        return ndarrays_to_parameters(to_arrays(first))
+        return ndarrays_to_parameters(to_arrays(self.models[min(self.models)]))

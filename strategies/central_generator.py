@@ -10,7 +10,8 @@ from flwr.common import Scalar
 from huscf_flwr.clients.base import GANClient
 from huscf_flwr.clients.discriminating import DiscriminatorClient
 from huscf_flwr.config import RunConfig
-from huscf_flwr.defences.guard import UsualFrames
+from huscf_flwr.defences.guard import Known
+from huscf_flwr.defences.levels import whole_nets
 from huscf_flwr.errors import UserError
 from huscf_flwr.feedback.generator import GeneratorHalf
 from huscf_flwr.feedback.usual import usual_feedback
@@ -118,16 +119,16 @@ class CentralGenerator(ExchangingStrategy):
         super().take_up(checkpoint)
         self.server.restore({_ONE: checkpoint.servers[_ONE]}, {})
 
-    def usual(self, clients: list[ClientInfo]) -> Mapping[int, UsualFrames]:
+    def known(self, clients: list[ClientInfo]) -> Mapping[int, Known]:
         config = self.config
         frames = usual_feedback(
             config.net_spec,
-            self.models[_ONE],
+            whole_nets(config.net_spec, self.models[_ONE]),
             batch_size=config.batch_size,
             saturating=config.generator_loss == "saturating",
             seed=config.seed,
         )
-        return {info.number: frames for info in clients}
+        return {info.number: Known(frames) for info in clients}
 
     def combine(self, server_round: int, updates: list[Update]) -> Combined:
         numbers = [update.info.number for update in updates]

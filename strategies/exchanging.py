@@ -12,7 +12,7 @@ from flwr.server.client_manager import ClientManager
 from torch import Tensor
 
 from huscf_flwr.config import RunConfig
-from huscf_flwr.defences.guard import Auditor, Guarded, UsualFrames
+from huscf_flwr.defences.guard import Guarded, Known
 from huscf_flwr.procedure import ClientTraining, ServerHalf, exchanged_bytes
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
@@ -73,15 +73,11 @@ class ExchangingStrategy(GANStrategy):
     def largest_frame(self) -> int:
         """Bytes of the tensors of the largest frame that any client may exchange in this run."""
 
-    def usual(self, clients: list[ClientInfo]) -> Mapping[int, UsualFrames]:
-        """What is usual of what these clients send in the next round, by number.
+    def known(self, clients: list[ClientInfo]) -> Mapping[int, Known]:
+        """What is known of what these clients send in the next round, by number.
 
-        Nobody's, if that is not known; then it is not bounded.
+        Of nobody, if nothing is; then it is not bounded.
         """
-        return {}
-
-    def auditors(self, clients: list[ClientInfo]) -> Mapping[int, Auditor]:
-        """Who knows what gradients these clients should send in the next round, by number."""
         return {}
 
     # GANStrategy
@@ -135,17 +131,16 @@ class ExchangingStrategy(GANStrategy):
         }
 
     def _halves(self, clients: list[ClientInfo]) -> dict[int, ServerHalf]:
-        """The server's half of each client, guarded where what is usual is known."""
+        """The server's half of each client, guarded where it is known what they send."""
         halves = {info.number: self.server_half(info) for info in clients}
         guard = self.defences.guard
         guard.begin_round()
-        if not self.defences.on or not (usual := self.usual(clients)):
+        if not self.defences.on or not (known := self.known(clients)):
             return halves
-        auditors = self.auditors(clients)
         guarded = {}
         for half in set(halves.values()):
             peers = [number for number, own in halves.items() if own is half]
-            guarded[half] = Guarded(half, guard, usual, peers, auditors)
+            guarded[half] = Guarded(half, guard, known, peers)
         return {number: guarded[half] for number, half in halves.items()}
 
     def close_round(self) -> tuple[dict[int, Tensor], dict[int, str]]:

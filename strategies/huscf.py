@@ -16,7 +16,8 @@ from huscf_flwr.clustering.averages import aggregate_apart, aggregate_shared
 from huscf_flwr.clustering.clusters import grouped
 from huscf_flwr.clustering.kld_weights import divergences, weights
 from huscf_flwr.config import RunConfig
-from huscf_flwr.defences.guard import UsualFrames
+from huscf_flwr.defences.guard import Known
+from huscf_flwr.defences.levels import whole_nets
 from huscf_flwr.errors import UserError, cause
 from huscf_flwr.nets import GEN, State, initial_state, select_blocks
 from huscf_flwr.planning.measure import server_flops_per_s
@@ -200,29 +201,21 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         super().take_up(checkpoint)
         self.server.restore(checkpoint.servers, Counter(self.assignment.values()))
 
-    def usual(self, clients: list[ClientInfo]) -> Mapping[int, UsualFrames]:
-        config, found = self.config, dict[int, UsualFrames]()
+    def known(self, clients: list[ClientInfo]) -> Mapping[int, Known]:
+        config, found = self.config, dict[int, Known]()
         for cluster, members in grouped({i.number: self.cluster_of(i) for i in clients}).items():
             cuts = {info.number: self.place(info) for info in clients if info.number in members}
+            nets = whole_nets(config.net_spec, self.model_of(cluster))
             frames = usual_frames(
                 config.net_spec,
-                self.model_of(cluster),
+                nets,
                 set(cuts.values()),
                 batch_size=config.batch_size,
                 seed=config.seed,
             )
-            found |= {number: frames[cut] for number, cut in cuts.items()}
+            audits = {cut: Audit(config.net_spec, nets, cut) for cut in frames}
+            found |= {number: Known(frames[cut], audits[cut]) for number, cut in cuts.items()}
         return found
-
-    def auditors(self, clients: list[ClientInfo]) -> Mapping[int, Audit]:
-        spec, found = self.config.net_spec, dict[tuple[int, Cut], Audit]()
-        by_number: dict[int, Audit] = {}
-        for info in clients:
-            cluster, cut = self.cluster_of(info), self.place(info)
-            if (cluster, cut) not in found:
-                found[cluster, cut] = Audit(spec, self.model_of(cluster), cut)
-            by_number[info.number] = found[cluster, cut]
-        return by_number
 
     def close_round(self) -> tuple[dict[int, Tensor], dict[int, str]]:
         found = super().close_round()

@@ -13,59 +13,43 @@ server, and between rounds the discriminators, which other clients go on with.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 
 from huscf_flwr.clients.discriminating import MDGANClient
-from huscf_flwr.config import RunConfig
 from huscf_flwr.feedback.exchanges import usual_batches
 from huscf_flwr.nets import State
-from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
-from huscf_flwr.report.writer import RunReport
 from strategies.central_generator import CentralGenerator
 from strategies.updates import Update
 
 
 class MDGAN(CentralGenerator):
-    """MD-GAN, with as many batches as `mdgan-batches`, and swaps every `mdgan-swap` rounds."""
+    """MD-GAN, with as many batches as `mdgan-batches`, and swaps every `mdgan-swap` rounds.
+
+    `held` is the discriminator that each client goes on with.
+    """
 
     client_class: ClassVar[type[MDGANClient]] = MDGANClient
     apart = True
     mean = True
 
-    def __init__(
-        self, config: RunConfig, report: RunReport, base_dir: str, *, serve: bool = True
-    ) -> None:
-        """See `CentralGenerator`."""
-        self.discriminators: dict[int, State] = {}
-        """What each client goes on with, by number."""
-        super().__init__(config, report, base_dir, serve=serve)
-
     def batches(self, clients: int) -> int:
         return min(self.config.mdgan_batches or usual_batches(clients), clients)
 
     def begins_with(self, info: ClientInfo) -> State:
-        return self.discriminators.get(info.number, super().begins_with(info))
+        return self.held.get(info.number, super().begins_with(info))
 
     def discriminator(self, server_round: int, updates: list[Update]) -> State:
         found = {update.info.number: update.state for update in updates}
         numbers = list(found)
-        self.discriminators |= found
+        self.held |= found
         if server_round % self.config.mdgan_swap == 0:
             random = np.random.default_rng((self.config.seed, 4, server_round))
             for number, other in zip(numbers, deranged(numbers, random), strict=True):
-                self.discriminators[number] = found[other]
+                self.held[number] = found[other]
         return found[numbers[0]]
-
-    def checkpoint(self, server_round: int) -> Checkpoint:
-        return replace(super().checkpoint(server_round), clients=self.discriminators.copy())
-
-    def take_up(self, checkpoint: Checkpoint) -> None:
-        super().take_up(checkpoint)
-        self.discriminators = checkpoint.clients.copy()
 
 
 def deranged(items: Sequence[int], random: np.random.Generator) -> list[int]:

@@ -12,7 +12,6 @@ generated images with their labels from the server to clients.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -28,7 +27,6 @@ from huscf_flwr.data.batches import to_uint8, to_unit
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import State, initial_state, whole_net
 from huscf_flwr.nets.generator import Generator
-from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.split.cuts import Cut
@@ -39,7 +37,10 @@ _SAMPLES = 500  # of each generator, to tell clients apart by
 
 
 class PFLGAN(GANStrategy):
-    """PFL-GAN-style training; each client is a cluster of its own."""
+    """PFL-GAN-style training; each client is a cluster of its own.
+
+    `held` has, as `LABELS`, which labels clients have: 0 or 1 for each class.
+    """
 
     client_class: ClassVar[type[MixingGANClient]] = MixingGANClient
 
@@ -48,12 +49,8 @@ class PFLGAN(GANStrategy):
     ) -> None:
         """See `GANStrategy`; also raises `UserError` if the run to resume is of another one."""
         super().__init__(config, report, base_dir, serve=serve)
-        self.held: dict[int, State] = {}
-        """As `LABELS`, which labels clients have, by number: 0 or 1 for each class."""
-        if self.restored is not None:
-            self.take_up(self.restored)
-            if self.held.keys() != self.models.keys():
-                raise UserError(f'resume="{config.resume}": not a run of this strategy')
+        if self.restored is not None and self.held.keys() != self.models.keys():
+            raise UserError(f'resume="{config.resume}": not a run of this strategy')
 
     def choose_cuts(self, clients: list[ClientInfo]) -> Mapping[int, Cut | None]:
         return {info.number: None for info in clients}
@@ -77,13 +74,6 @@ class PFLGAN(GANStrategy):
         self.held |= {u.info.number: {LABELS: u.trained.also[LABELS]} for u in updates}
         models = {update.info.number: update.state for update in updates}
         return Combined(models, {n: n for n in numbers}, dict.fromkeys(numbers, 1.0))
-
-    def checkpoint(self, server_round: int) -> Checkpoint:
-        return replace(super().checkpoint(server_round), clients=self.held.copy())
-
-    def take_up(self, checkpoint: Checkpoint) -> None:
-        super().take_up(checkpoint)
-        self.held = checkpoint.clients.copy()
 
     def open_round(
         self, server_round: int, clients: list[ClientInfo], iterations: int

@@ -24,7 +24,8 @@ from flwr.common import Config
 
 from huscf_flwr.config import RunConfig
 from huscf_flwr.defences.collapse import collapsed, variety
-from huscf_flwr.defences.guard import Guard, Guarded, Usual, UsualFrames
+from huscf_flwr.defences.guard import Guard, Guarded, Known, Usual, UsualFrames
+from huscf_flwr.defences.levels import whole_nets
 from huscf_flwr.defences.sizes import bounded_shares, counted_sizes
 from huscf_flwr.nets import initial_state
 from huscf_flwr.nets.saved import load_tensors
@@ -184,18 +185,21 @@ def test_what_is_usual_is_what_clients_send_at_first(
 def test_the_server_knows_where_gradients_should_point(cut: Cut) -> None:
     """At a round's beginning those of the discriminator's step exactly, others about."""
     state = initial_state(SPEC, 0)
-    server, client, audit = segments(), trainer(cut, state), Audit(SPEC, state, cut)
+    nets = whole_nets(SPEC, state)
+    server, client, audit = segments(), trainer(cut, state), Audit(SPEC, nets, cut)
     runner = InProcessRunner(cohort=None)
     watched: list[tuple[int, float]] = []
 
     class Watching(Guard):
         def audit(self, client: int, sent: Any, expected: Any, name_of: str) -> None:
             for name, due in expected.items():
-                cosine = torch.cosine_similarity(sent[name].flatten(), due.flatten(), dim=0)
+                cosine = torch.cosine_similarity(
+                    sent[name][: len(due)].flatten(), due.flatten(), dim=0
+                )
                 watched.append((Exchange[name_of], float(cosine)))
 
-    frames = usual_frames(SPEC, state, [cut], batch_size=BATCH, seed=0)
-    half = Guarded(server, Watching(), {0: frames[cut]}, [0], {0: audit})
+    frames = usual_frames(SPEC, nets, [cut], batch_size=BATCH, seed=0)
+    half = Guarded(server, Watching(), {0: Known(frames[cut], audit)}, [0])
     runner.open_round(1, plans(half, [cut], 1))
     with ThreadPoolExecutor(1) as workers:
         assert not runner.train({0: ClientTraining(client, stream(0).__getitem__, 1)}, workers)

@@ -13,6 +13,7 @@ import torch
 from conftest import BATCH, RATE, SHAPES, SPEC, bytes_of, stream, tiny
 from torch import Tensor, nn
 
+from huscf_flwr.defences.levels import whole_nets
 from huscf_flwr.feedback.discriminators import (
     DiscriminatorHalf,
     JudgesThenSteps,
@@ -148,8 +149,8 @@ def test_what_clients_feed_back_is_about_as_large_as_is_usual(
 ) -> None:
     """Of images that one net makes, so that the guard knows what to expect."""
     server, clients = halves(kind, 1, saturating=False)
-    state = initial_state(SPEC, 0, torch.float64)
-    frames = usual_feedback(SPEC, state, batch_size=BATCH, saturating=False, seed=0)
+    nets = whole_nets(SPEC, initial_state(SPEC, 0, torch.float64))
+    frames = usual_feedback(SPEC, nets, batch_size=BATCH, saturating=False, seed=0)
     assert [frame.keys() for frame in frames] == [
         spec.sent.keys() for spec in server.exchanges(None)
     ]

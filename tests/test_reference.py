@@ -21,7 +21,8 @@ from huscf_flwr.clustering.averages import aggregate_shared
 from huscf_flwr.clustering.clusters import cluster, grouped
 from huscf_flwr.clustering.kld_weights import divergences, weights
 from huscf_flwr.data.batches import Batch
-from huscf_flwr.defences.guard import Guard, Guarded
+from huscf_flwr.defences.guard import Guard, Guarded, Known
+from huscf_flwr.defences.levels import whole_nets
 from huscf_flwr.nets import NetSpec, PartialGAN, State, initial_state, net_shapes
 from huscf_flwr.nets.losses import Losses
 from huscf_flwr.procedure import ClientTraining, ServerHalf
@@ -65,10 +66,10 @@ def train(
     runner = InProcessRunner(cohort=None)
     half: ServerHalf = server
     if guard is not None:
-        frames = usual_frames(SPEC, first_state(), CUTS, batch_size=BATCH, seed=0)
-        usual = {k: frames[cut] for k, cut in enumerate(CUTS)}
-        auditors = {k: Audit(SPEC, first_state(), cut) for k, cut in enumerate(CUTS)}
-        half = Guarded(server, guard, usual, CLIENTS, auditors)
+        nets = whole_nets(SPEC, first_state())
+        frames = usual_frames(SPEC, nets, CUTS, batch_size=BATCH, seed=0)
+        known = {k: Known(frames[cut], Audit(SPEC, nets, cut)) for k, cut in enumerate(CUTS)}
+        half = Guarded(server, guard, known, CLIENTS)
     runner.open_round(1, plans(half, CUTS, ITERATIONS))
     parts = {
         k: ClientTraining(half, batches[k].__getitem__, ITERATIONS)

@@ -1,6 +1,6 @@
 """The clients of FedGAN: they train whole nets on their own."""
 
-from typing import Protocol
+from typing import ClassVar
 
 import torch
 from flwr.common import Config, NDArrays, Scalar
@@ -8,9 +8,7 @@ from torch import Tensor
 
 from huscf_flwr.clients.base import GANClient
 from huscf_flwr.data.batches import Batch
-from huscf_flwr.nets import PartialGAN, State, to_arrays, whole_net
-from huscf_flwr.nets.losses import Losses
-from huscf_flwr.nets.optim import Optimisers
+from huscf_flwr.nets import State, to_arrays, whole_net
 from huscf_flwr.nets.unsplit import UnsplitTrainer
 from huscf_flwr.procedure import ClientTraining, ExchangeSpec, Steps
 from huscf_flwr.system.cpu import torch_device
@@ -19,21 +17,10 @@ ACTIVATION = "activation"
 """Its name, among those of the parameters that it is returned with."""
 
 
-class Trainer(Protocol):
-    """Trains on batches of one client: `UnsplitTrainer`, for example."""
-
-    optimisers: Optimisers
-    activation: Tensor | None
-
-    @property
-    def nets(self) -> PartialGAN: ...
-    def iteration(self, batch: Batch) -> Losses: ...
-
-
 class WholeNets:
     """A client's half that holds everything: it exchanges nothing."""
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: UnsplitTrainer) -> None:
         self._trainer = trainer
         self.nets, self.optimisers = trainer.nets, trainer.optimisers
         self.exchanges: tuple[ExchangeSpec, ...] = ()
@@ -58,11 +45,13 @@ class WholeNets:
 class WholeGANClient(GANClient):
     """Trains whole nets on its own, as FedGAN's clients do."""
 
+    trainer_class: ClassVar[type[UnsplitTrainer]] = UnsplitTrainer
+
     def own_blocks(self, config: Config) -> dict[str, tuple[int, ...]]:
         return {net: tuple(indices) for net, indices in whole_net(self.shapes).items()}
 
     def half(self, state: State, config: Config) -> WholeNets:
-        trainer = UnsplitTrainer(
+        trainer = self.trainer_class(
             self.config.net_spec,
             self.shapes,
             state,

@@ -11,7 +11,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -99,11 +99,10 @@ class Guard:
         found = {client: dict(tensors) for client, tensors in requests.items()}
         times: dict[int, float] = {}
         for name in next(iter(requests.values())):
-            sizes = {client: _sizes(tensors[name]) for client, tensors in requests.items()}
-            wholes = {client: _whole(of_samples) for client, of_samples in sizes.items()}
+            sizes = {client: _size(tensors[name]) for client, tensors in requests.items()}
             levels = self._levels[f"{exchange}/{name}"]
-            for client, whole in wholes.items():
-                level = math.log(whole)
+            for client, size in sizes.items():
+                level = math.log(size.whole)
                 levels[client] = (1 - _PACE) * levels.get(client, level) + _PACE * level
             # Who has sent nothing so far counts as usual, so that the first is bounded, too.
             ratios = [
@@ -115,17 +114,13 @@ class Guard:
             if len(ratios) == _TWO:
                 ratios.append(0.0)  # or either of them could say what is usual for the other
             now = statistics.median_low(ratios)
-            for client, of_samples in sizes.items():
+            for client, size in sizes.items():
                 own = usual[client][exchange][name]
                 limit = own.tolerance * math.exp(now) * own.level
-                if wholes[client] <= limit and max(of_samples) <= _SAMPLE * limit:
+                if size.whole <= limit and size.largest <= _SAMPLE * limit:
                     continue
-                times[client] = max(times.get(client, 0.0), wholes[client] / limit)
-                factors = [min(1.0, _SAMPLE * limit / max(s, _NOTHING)) for s in of_samples]
-                rest = _whole([f * size for f, size in zip(factors, of_samples, strict=True)])
-                if rest > limit:
-                    factors = [factor * limit / rest for factor in factors]
-                found[client][name] = _scaled(found[client][name], factors)
+                times[client] = max(times.get(client, 0.0), size.whole / limit)
+                found[client][name] = _within(limit, found[client][name])
         self.clipped.update(times.keys())
         for client in requests:
             self._strikes[client] = self._strikes.get(client, 0.0) * _FORGIVEN
@@ -150,10 +145,10 @@ class Guard:
         ----------
         client: its number.
         sent: its gradients.
-        expected: about what they should be, by the same names.
+        expected: about what they should be, by the same names, maybe of the first samples alone.
         name_of: the exchange's name, for the reason of a refusal.
         """
-        worst = min(_cosine(sent[name], due) for name, due in expected.items())
+        worst = min(_cosine(sent[name][: len(due)], due) for name, due in expected.items())
         if worst < _LEAST_COSINE:
             self._suspects.add(client)
             reason = f"sent gradients that are not those of what it was sent, in {name_of}"
@@ -185,6 +180,20 @@ class Auditor(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Known:
+    """What the server knows of what a client sends in a round.
+
+    Attributes
+    ----------
+    usual: how large it usually is.
+    auditor: who knows what its gradients should be, if anybody does.
+    """
+
+    usual: UsualFrames
+    auditor: Auditor | None = None
+
+
 class Guarded:
     """A server's half whose clients' requests a guard looks at first; a `ServerHalf` itself."""
 
@@ -192,17 +201,16 @@ class Guarded:
         self,
         half: ServerHalf,
         guard: Guard,
-        usual: Mapping[int, UsualFrames],
+        known: Mapping[int, Known],
         peers: Collection[int],
-        auditors: Mapping[int, Auditor],
     ) -> None:
-        """`peers` are the clients that this half serves, `auditors` theirs, of whom there are any;
-        see `Guard.bounded` for the others."""
+        """`known` is of all clients of the round, `peers` are those that this half serves."""
         self._half = half
         self._guard = guard
-        self._usual = usual
+        self._usual = {client: own.usual for client, own in known.items()}
         self._peers = peers
-        self._auditors = auditors
+        auditors = {client: known[client].auditor for client in peers}
+        self._auditors = {client: own for client, own in auditors.items() if own is not None}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -274,19 +282,26 @@ def _cosine(one: Tensor, other: Tensor) -> float:
     return float(cosine_similarity(one.cpu().flatten(), other.cpu().flatten(), dim=0))
 
 
-def _sizes(tensor: Tensor) -> list[float]:
-    """The root mean square of each sample."""
+class _Size(NamedTuple):
+    """Root mean squares: of all values, and of those of the largest sample."""
+
+    whole: float
+    largest: float
+
+
+def _size(tensor: Tensor) -> _Size:
+    norms = torch.linalg.vector_norm(tensor.flatten(1), dim=1).tolist()
+    whole = math.hypot(*norms) / math.sqrt(tensor.numel())
+    largest = max(norms) / math.sqrt(tensor.numel() / len(norms))
+    return _Size(max(whole, _NOTHING), largest)
+
+
+def _within(limit: float, tensor: Tensor) -> Tensor:
+    """Its samples, each brought to where it may be, and then all."""
     flat = tensor.flatten(1)
-    root = math.sqrt(flat.shape[1])
-    return [norm / root for norm in torch.linalg.vector_norm(flat, dim=1).tolist()]
-
-
-def _whole(of_samples: Sequence[float]) -> float:
-    """The root mean square of all, at least next to nothing."""
-    return max(math.hypot(*of_samples) / math.sqrt(len(of_samples)), _NOTHING)
-
-
-def _scaled(tensor: Tensor, factors: Sequence[float]) -> Tensor:
-    """Each sample by its factor."""
-    shape = (-1, *[1] * (tensor.dim() - 1))
-    return tensor * torch.tensor(factors).to(tensor).reshape(shape)
+    sizes = torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64) / math.sqrt(flat.shape[1])
+    factors = (_SAMPLE * limit / sizes.clamp(min=_NOTHING)).clamp(max=1.0)
+    rest = float((factors * sizes).square().mean().sqrt())
+    factors *= min(1.0, limit / max(rest, _NOTHING))
+    of_samples: Tensor = factors.to(tensor).reshape(-1, *[1] * (tensor.dim() - 1))
+    return tensor * of_samples

@@ -1,12 +1,11 @@
 """A discriminator with two generators, and their plain training in one place."""
 
 import torch
-from torch import Tensor
 
 from huscf_flwr.data.batches import Batch
 from huscf_flwr.nets import DISC, GEN, NetShapes, NetSpec, PartialGAN, State, run_blocks, whole_net
 from huscf_flwr.nets.losses import Losses, loss_if_fake, loss_if_real
-from huscf_flwr.nets.optim import Optimisers
+from huscf_flwr.nets.unsplit import UnsplitTrainer
 
 CENTRAL = "central"
 """The second generator, in names of parameters."""
@@ -34,24 +33,16 @@ def renamed(state: State, old: str, new: str) -> State:
     }
 
 
-class TwoGeneratorsTrainer:
+class TwoGeneratorsTrainer(UnsplitTrainer):
     """Trains them on one client's batches; both generators get the same latent vectors."""
 
-    activation: Tensor | None = None
-    """Nobody asks for it."""
+    nets: TwoGenerators
 
-    def __init__(
-        self,
-        spec: NetSpec,
-        shapes: NetShapes,
-        state: State,
-        *,
-        learning_rate: float,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.nets = TwoGenerators(spec, shapes, state, device).train()
-        self.optimisers = Optimisers(self.nets, learning_rate)
-        self._device = torch.device(device)
+    @staticmethod
+    def build(
+        spec: NetSpec, shapes: NetShapes, state: State, device: torch.device | str
+    ) -> TwoGenerators:
+        return TwoGenerators(spec, shapes, state, device)
 
     def iteration(self, batch: Batch) -> Losses:
         """One step of the discriminator, by the mean of what it loses on both, then one of each

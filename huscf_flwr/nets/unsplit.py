@@ -31,14 +31,19 @@ class UnsplitTrainer:
         learning_rate: float,
         device: torch.device | str = "cpu",
     ) -> None:
-        blocks = whole_net(shapes)
-        self.nets = PartialGAN(
-            spec, state, gen=blocks[GEN], disc=blocks[DISC], device=device
-        ).train()
+        self.nets = self.build(spec, shapes, state, device).train()
         self.optimisers = Optimisers(self.nets, learning_rate)
         self._device = torch.device(device)
         self.activation: Tensor | None = None
         """Mean over the last batch of the discriminator's middle block's output on real data."""
+
+    @staticmethod
+    def build(
+        spec: NetSpec, shapes: NetShapes, state: State, device: torch.device | str
+    ) -> PartialGAN:
+        """The nets that are trained."""
+        blocks = whole_net(shapes)
+        return PartialGAN(spec, state, gen=blocks[GEN], disc=blocks[DISC], device=device)
 
     def iteration(self, batch: Batch) -> Losses:
         """One step of the discriminator, then one of the generator."""

@@ -11,20 +11,21 @@ import torch
 from torch import Tensor
 
 from huscf_flwr.defences.guard import Seen
-from huscf_flwr.nets import DISC, GEN, NetSpec, PartialGAN, State, net_shapes, run_blocks
+from huscf_flwr.nets import NetSpec, PartialGAN, net_shapes, run_blocks
 from huscf_flwr.nets.losses import loss_if_fake, loss_if_real
-from huscf_flwr.split.cuts import Cut, client_blocks
+from huscf_flwr.split.cuts import Cut
 from huscf_flwr.split.exchanges import Exchange
+
+_SAMPLES = 32
+"""Of a generator's tail, the most costly part: enough to tell where gradients point."""
 
 
 class Audit:
     """The heads and tails that clients with one cut begin a round with."""
 
-    def __init__(self, spec: NetSpec, state: State, cut: Cut) -> None:
-        """`state` has these blocks, and maybe others."""
+    def __init__(self, spec: NetSpec, nets: PartialGAN, cut: Cut) -> None:
+        """`nets` are the whole ones, in training mode."""
         shapes = net_shapes(spec)
-        own = client_blocks(cut, shapes)
-        nets = PartialGAN(spec, state, gen=own[GEN], disc=own[DISC]).train().requires_grad_(False)
         gen, disc = cut.gen(shapes), cut.disc(shapes)
         self._gen_tail = [nets.gen[str(i)] for i in range(gen.tail, gen.length)]
         self._disc_head = [nets.disc[str(i)] for i in range(disc.head)]
@@ -43,7 +44,7 @@ class Audit:
             case Exchange.GENERATOR_STEP:
                 generated = seen[Exchange.GENERATE][1]["fake"]
                 wanted = seen[Exchange.JUDGE_GRADIENT][1]["fake"]
-                return {"fake": self._of_images(generated, wanted)}
+                return {"fake": self._of_images(generated[:_SAMPLES], wanted[:_SAMPLES])}
             case _:
                 return {}
 

@@ -6,16 +6,8 @@ import torch
 from torch import Tensor
 
 from huscf_flwr.defences.guard import Usual, UsualFrames
-from huscf_flwr.nets import (
-    DISC,
-    GEN,
-    NetSpec,
-    PartialGAN,
-    State,
-    each_output,
-    net_shapes,
-    whole_net,
-)
+from huscf_flwr.defences.levels import BATCH, latent_batch, level
+from huscf_flwr.nets import NetSpec, PartialGAN, each_output, net_shapes
 from huscf_flwr.nets.losses import loss_if_fake, loss_if_real
 from huscf_flwr.split.cuts import Cut
 from huscf_flwr.split.exchanges import Exchange
@@ -27,12 +19,9 @@ _GRADIENT_TOLERANCE = 5.0
 """Those of honest clients, batch by batch, were up to 4.3 times as large as for generated images;
 their means over a round of the default run between 0.6 and 3."""
 
-_BATCH = 16  # enough for a level, and cheap
-_LEAST = 1e-12
-
 
 def usual_frames(
-    spec: NetSpec, state: State, cuts: Collection[Cut], *, batch_size: int, seed: int
+    spec: NetSpec, nets: PartialGAN, cuts: Collection[Cut], *, batch_size: int, seed: int
 ) -> dict[Cut, UsualFrames]:
     """What a client sends in an iteration, by where its nets are cut.
 
@@ -41,21 +30,16 @@ def usual_frames(
 
     Parameters
     ----------
-    spec, state: the whole nets, which stay as they are.
+    spec, nets: the whole nets; only the statistics of their normed layers move.
     cuts: where they are cut.
     batch_size: that of the clients, by whose inverse gradients go.
     seed: of the latent vectors.
     """
     shapes = net_shapes(spec)
-    whole = whole_net(shapes)
-    nets = PartialGAN(spec, state, gen=whole[GEN], disc=whole[DISC]).train()
-    random = torch.Generator().manual_seed(seed)
-    latent = torch.randn((_BATCH, shapes.latent_size), generator=random)
-    latent = latent.to(next(nets.parameters()).dtype)
-    labels = torch.arange(_BATCH) % spec.num_classes
+    latent, labels = latent_batch(spec, nets, seed)
     gen = each_output(nets.gen.values(), latent, labels)
     disc = each_output(nets.disc.values(), gen[-1], labels)
-    scale = _BATCH / batch_size
+    scale = BATCH / batch_size
     told = _levels(torch.autograd.grad(loss_if_fake(disc[-1]), disc, retain_graph=True), scale)
     judged = _levels(torch.autograd.grad(loss_if_real(disc[-1]), [*gen, *disc]), scale)
     gen_levels, disc_levels = _levels(gen), _levels(disc)
@@ -82,4 +66,4 @@ def _frame(exchange: Exchange, level: float) -> dict[str, Usual]:
 
 
 def _levels(tensors: Collection[Tensor], scale: float = 1.0) -> list[float]:
-    return [max(scale * float(t.detach().square().mean().sqrt()), _LEAST) for t in tensors]
+    return [scale * level(tensor) for tensor in tensors]
