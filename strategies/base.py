@@ -8,11 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 from flwr.common import (
     Config,
-    EvaluateIns,
-    EvaluateRes,
     FitIns,
     FitRes,
     Parameters,
@@ -21,21 +18,27 @@ from flwr.common import (
 )
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
-from flwr.server.strategy import Strategy
 from torch import Tensor
 
 from huscf_flwr.clients.base import GANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError, cause
 from huscf_flwr.nets import GEN, State, initial_state, net_shapes, select_blocks, to_arrays
+from huscf_flwr.planning.costs import ITERATION, NetCosts, net_costs
+from huscf_flwr.planning.devices import Fleet
+from huscf_flwr.planning.latency import unsplit_seconds
 from huscf_flwr.procedure import ClientTraining
 from huscf_flwr.report.checkpoint import Checkpoint, checkpoint_to_resume, states_of_clients
-from huscf_flwr.report.records import ClientInfo, ClientScores, RoundRecord
+from huscf_flwr.report.records import ClientInfo, RoundCosts, RoundRecord
 from huscf_flwr.report.writer import RunReport
+from huscf_flwr.runner.cohorts import share
 from huscf_flwr.runner.pace import Progress
 from huscf_flwr.split.cuts import Cut
+from strategies.costs import iteration_flops, message_bytes
 from strategies.defences import Defences
-from strategies.failures import EvaluateFailures, FitFailures, RoundLost, explain
+from strategies.devices import ClientDevices
+from strategies.evaluating import EvaluatingStrategy
+from strategies.failures import FitFailures, RoundLost, explain
 from strategies.roster import Roster
 from strategies.scoring import Scoring
 from strategies.updates import Combined, Update, good_updates
@@ -43,13 +46,15 @@ from strategies.updates import Combined, Update, good_updates
 _MEET_AT_A_TIME = 64
 
 
-class GANStrategy(Strategy):
+class GANStrategy(EvaluatingStrategy):
     """Base of the strategies. Subclasses say what clients hold and how updates are combined.
 
     Every order and every seed follows a client's number in the roster, never Flower's random ids.
     """
 
     client_class: ClassVar[type[GANClient]]
+    passes: ClassVar[Mapping[str, int]] = ITERATION
+    """How often a client passes through a net in an iteration, forward and backward alike."""
 
     def __init__(
         self, config: RunConfig, report: RunReport, base_dir: str, *, serve: bool = True
@@ -89,6 +94,7 @@ class GANStrategy(Strategy):
             found = checkpoint_to_resume(self._resumed, self.models[0], config.num_server_rounds)
             GANStrategy.take_up(self, found)  # subclasses take up what they add when they can
             self.rounds_before, self.restored = found.round, found
+        self.devices = ClientDevices(config, base_dir)
         self._scoring = Scoring(config, base_dir)
         # In one process as many as share an iteration: they measure what each will get of it.
         at_a_time = _MEET_AT_A_TIME if serve else config.cohort_size or _MEET_AT_A_TIME
@@ -96,6 +102,7 @@ class GANStrategy(Strategy):
         self.roster = Roster(config, self.question, self.choose_cuts, at_a_time, nodes)
         self._round_started = 0.0
         self._iterations = 0
+        self._told_bytes: dict[int, int] = {}
         self._instructed: list[ClientInfo] = []
         self._record: RoundRecord | None = None
 
@@ -136,7 +143,6 @@ class GANStrategy(Strategy):
         return min(self.models)
 
     def generator_of(self, info: ClientInfo, cluster: int) -> State:
-        """The generator that a client of a cluster has after a round: all its blocks."""
         return select_blocks(self.models[cluster], {GEN: range(len(self.shapes.gen))})
 
     def checkpoint(self, server_round: int) -> Checkpoint:
@@ -187,9 +193,29 @@ class GANStrategy(Strategy):
         """Where the round stands."""
         return Progress(0, self._iterations * len(self._instructed), "clients train on their own")
 
+    def exchanged(self, info: ClientInfo) -> tuple[int, int]:
+        """Bytes that a client sends and gets within an iteration."""
+        return 0, 0
+
+    def iteration_seconds(self, fleet: Fleet) -> float:
+        """How long an iteration of this fleet should take, which shares it."""
+        return unsplit_seconds(self.costs, fleet, self.passes)
+
+    def latency(self) -> dict[str, Any]:
+        """How long an iteration should take, and for which devices; None where unknown."""
+        clients = list(self.roster.clients.values())
+        fleet = self.devices.fleet(clients) if self.devices.planned else None
+        if fleet is None:
+            return {"predicted_s": None, "predicted_for": None}
+        fleet = fleet.of_size(share(len(clients), self.config.cohort_size))
+        return {
+            "predicted_s": self.iteration_seconds(fleet),
+            "predicted_for": str(self.devices),
+        }
+
     def summary(self) -> dict[str, Any]:
-        """What this strategy adds to summary.json."""
-        return {}
+        """What the strategy adds to summary.json."""
+        return {"latency": self.latency()}
 
     def close(self) -> None:
         """Release what the strategy holds open."""
@@ -261,6 +287,7 @@ class GANStrategy(Strategy):
                 **extras.get(info.number, {}),
             }
             fit = FitIns(ndarrays_to_parameters(to_arrays(own)), config)
+            self._told_bytes[info.number] = message_bytes(fit)
             instructions.append((proxy, fit))
         return instructions
 
@@ -299,74 +326,12 @@ class GANStrategy(Strategy):
         self.models = dict(sorted((absent | combined.models).items()))
         clients = [combined.part_of(update) for update in updates]
         seconds = time.monotonic() - self._round_started
+        sent = {number: message_bytes(result) for number, result in returned.items()}
+        costs = self._costs([update.info for update in updates], sent)
         self._record = RoundRecord(
-            server_round, seconds, self._iterations, clients, reasons, combined.models
+            server_round, seconds, self._iterations, clients, reasons, combined.models, costs
         )
         return self._global_parameters(), {"seconds": seconds}
-
-    def evaluate(
-        self, server_round: int, parameters: Parameters
-    ) -> tuple[float, dict[str, Scalar]] | None:
-        """Where scores are due, score what the server knows to score.
-
-        Returns
-        -------
-        The mean loss of the clients' generators, and the scores of each domain's main cluster as
-        `<name>-<domain>`; None if the round was not finished.
-        """
-        record = self._finished(server_round)
-        if record is None:
-            return None
-        if self.config.scores_due(record.round):
-            record = replace(
-                record, scores=self._scoring.by_server(record, self.generator_of, full=False)
-            )
-            self._record = record
-        loss = float(np.mean([client.generator_loss for client in record.clients]))
-        return loss, dict(record.main_values())
-
-    def configure_evaluate(
-        self, server_round: int, parameters: Parameters, client_manager: ClientManager
-    ) -> list[tuple[ClientProxy, EvaluateIns]]:
-        """Where scores are due, ask clients with data of their own for theirs.
-
-        In simulation the server knows the domains, and scores in `evaluate`.
-        """
-        server_round += self.rounds_before
-        if not self.config.scores_due(server_round):
-            return []
-        return self._scoring.instructions(
-            self.roster.connected(client_manager),
-            self.assignment,
-            self.models,
-            full=server_round == self.config.num_server_rounds,
-        )
-
-    def aggregate_evaluate(
-        self,
-        server_round: int,
-        results: list[tuple[ClientProxy, EvaluateRes]],
-        failures: EvaluateFailures,
-    ) -> tuple[float | None, dict[str, Scalar]]:
-        """Keep what clients found of their cluster's generator on their own held-out images.
-
-        A client without good scores is named and left out.
-
-        Returns
-        -------
-        No loss, and each cluster's mean scores as `<name>-cluster-<cluster>`.
-        """
-        server_round += self.rounds_before
-        by_number = {self.roster.number_of(proxy): result for proxy, result in results}
-        found, reasons = self._scoring.returned(by_number, self.assignment)
-        explain(server_round, reasons, failures)
-        if self._record is not None:
-            self._record = replace(self._record, client_scores=found)
-        return None, {
-            f"{name}-cluster-{cluster}": value
-            for cluster, of_cluster in found.items()
-            for name, value in ClientScores.mean(of_cluster).items()
-        }
 
     # Helpers
 
@@ -378,6 +343,26 @@ class GANStrategy(Strategy):
         """The cluster with which a client trains in the next round."""
         return self.assignment.get(info.number, self.initial_cluster(info))
 
+    @property
+    def costs(self) -> NetCosts:
+        """What the nets cost, for one batch."""
+        return net_costs(self.config.net_spec, self.config.batch_size)
+
+    def _costs(self, clients: list[ClientInfo], sent: Mapping[int, int]) -> RoundCosts:
+        """What the round cost its clients, who sent so many bytes at its end."""
+        found = []
+        for info in clients:
+            up, down = self.exchanged(info)
+            flops = iteration_flops(self.costs, self.client_blocks(info), self.passes)
+            found.append(
+                RoundCosts(
+                    sent[info.number] + self._iterations * up,
+                    self._told_bytes[info.number] + self._iterations * down,
+                    self._iterations * flops,
+                )
+            )
+        return RoundCosts.mean(found)
+
     def _lost(self, problem: str) -> RoundLost:
         if self._before is not None:
             self.take_up(self._before)
@@ -387,12 +372,6 @@ class GANStrategy(Strategy):
         """What a client has to return from a round, with the shapes and dtypes that are due."""
         own = select_blocks(next(iter(self.models.values())), self.client_blocks(info))
         return {**own, **self.also_due()}
-
-    def _finished(self, server_round: int) -> RoundRecord | None:
-        """The record of this round, unless it was not finished."""
-        record = self._record
-        due = server_round + self.rounds_before
-        return record if record is not None and record.round == due else None
 
     def _global_parameters(self) -> Parameters:
         return ndarrays_to_parameters(to_arrays(self.models[min(self.models)]))

@@ -16,6 +16,8 @@ from huscf_flwr.errors import UserError
 from huscf_flwr.feedback.generator import GeneratorHalf
 from huscf_flwr.feedback.usual import usual_feedback
 from huscf_flwr.nets import DISC, GEN, State, initial_state, select_blocks, whole_net
+from huscf_flwr.planning.devices import Fleet
+from huscf_flwr.planning.latency import feedback_seconds
 from huscf_flwr.procedure import exchanged_bytes
 from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
@@ -107,6 +109,15 @@ class CentralGenerator(ExchangingStrategy):
 
     def told(self, info: ClientInfo) -> Mapping[str, Scalar]:
         return {}
+
+    def iteration_seconds(self, fleet: Fleet) -> float:
+        return feedback_seconds(
+            self.costs,
+            fleet,
+            batches=self.batches(round(fleet.clients.sum())),
+            given=2 if self.apart else 1,
+            disc_passes=self.passes[DISC],
+        )
 
     def largest_frame(self) -> int:
         half = self.generator

@@ -157,12 +157,25 @@ class ExchangingStrategy(GANStrategy):
     def progress(self) -> Progress:
         return self.runner.progress()
 
+    def exchanged(self, info: ClientInfo) -> tuple[int, int]:
+        both_ways = self._bytes(info)
+        return sum(both_ways[::2]), sum(both_ways[1::2])
+
+    def _bytes(self, info: ClientInfo) -> list[int]:
+        half = self.server_half(info)
+        return exchanged_bytes(half.exchanges(self.place(info)), half.dtype)
+
+    def latency(self) -> dict[str, Any]:
+        pace = self.runner.pace
+        return {**super().latency(), "measured_s": pace and pace.seconds}
+
     def summary(self) -> dict[str, Any]:
         clients = list(self.roster.clients.values())
-        halves = [(self.server_half(info), self.place(info)) for info in clients]
-        sent = np.mean([exchanged_bytes(h.exchanges(p), h.dtype) for h, p in halves], axis=0)
-        names = [spec.name.lower() for spec in halves[0][0].exchanges(halves[0][1])]
+        sent = np.mean([self._bytes(info) for info in clients], axis=0)
+        half, place = self.server_half(clients[0]), self.place(clients[0])
+        names = [spec.name.lower() for spec in half.exchanges(place)]
         return {
+            **super().summary(),
             "bytes_per_client_iteration": round(sent.sum()),
             "bytes_per_exchange": {
                 name: {"up": round(up), "down": round(down)}

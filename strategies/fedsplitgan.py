@@ -11,10 +11,11 @@ What crosses: generated images and their labels to clients, the gradients at the
 discriminators to the server, and their mean to clients.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from huscf_flwr.clients.discriminating import FedSplitGANClient
-from huscf_flwr.nets import State
+from huscf_flwr.nets import DISC, GEN, State
 from strategies.central_generator import CentralGenerator
 from strategies.updates import Update
 
@@ -25,6 +26,7 @@ class FedSplitGAN(CentralGenerator):
     client_class: ClassVar[type[FedSplitGANClient]] = FedSplitGANClient
     apart = False
     mean = False
+    passes: ClassVar[Mapping[str, int]] = {GEN: 0, DISC: 2}
 
     def batches(self, clients: int) -> int:
         return 1

@@ -27,6 +27,7 @@ from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import DISC, GEN, State, select_blocks
 from huscf_flwr.nets.two_generators import CENTRAL, renamed
+from huscf_flwr.planning.costs import TWO_GENERATORS
 from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
@@ -38,6 +39,7 @@ class HFLGAN(FedGAN):
     """HFL-GAN-style training; edges are clusters."""
 
     client_class: ClassVar[type[TwoGeneratorsClient]] = TwoGeneratorsClient
+    passes = TWO_GENERATORS
 
     def __init__(
         self, config: RunConfig, report: RunReport, base_dir: str, *, serve: bool = True

@@ -61,7 +61,7 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         """
         super().__init__(config, report, base_dir, serve=serve)
         self._paced = False
-        self.planner = CutPlanner(config, self.shapes, base_dir, self._measure_server)
+        self.planner = CutPlanner(config, self.shapes, self.devices, self._measure_server)
         self.server = ServerBlocks(
             self._new_segments,
             shared=config.server_blocks == "shared",
@@ -156,7 +156,7 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
             kept = {number: Cut.parse(cut) for number, cut in self.restored.cuts.items()}
             cuts = {number: kept.get(number, cut) for number, cut in cuts.items()}
         if self.planner.plan is not planned and self.planner.plan is not None:
-            self.report.plan(self.planner.plan, self.planner.devices)
+            self.report.plan(self.planner.plan, str(self.devices))
         largest = max(max(self._frame_bytes(cut)) for cut in set(cuts.values()))
         if largest > MAX_FRAME_BYTES:
             raise UserError(
@@ -246,13 +246,10 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         self.server.keep({**self.assignment, **assignment}.values())
         return Combined(models, assignment, cluster_weights, klds)
 
-    def summary(self) -> dict[str, Any]:
+    def latency(self) -> dict[str, Any]:
         pace, plan = self.runner.pace, self.planner.plan
         return {
-            **super().summary(),
-            "latency": {
-                "predicted_s": plan and plan.predict(pace.clients if pace else plan.cohort),
-                "predicted_for": plan and self.planner.devices,
-                "measured_s": pace and pace.seconds,
-            },
+            "predicted_s": plan and plan.predict(pace.clients if pace else plan.cohort),
+            "predicted_for": plan and str(self.devices),
+            "measured_s": pace and pace.seconds,
         }

@@ -5,25 +5,15 @@ import math
 from collections.abc import Callable, Sequence
 
 from huscf_flwr.config import RunConfig
-from huscf_flwr.errors import UserError
 from huscf_flwr.nets import NetShapes
-from huscf_flwr.planning.devices import (
-    MEASURED,
-    OVERHEAD,
-    PAPER,
-    Devices,
-    Profile,
-    alike,
-    grouped,
-    read_devices,
-    read_profile,
-)
+from huscf_flwr.planning.devices import Profile
 from huscf_flwr.planning.plan import Plan, make_plan
 from huscf_flwr.planning.search import SEARCHES
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.runner.cohorts import share
 from huscf_flwr.runner.pace import Pace
 from huscf_flwr.split.cuts import Cut, read_cuts
+from strategies.devices import ClientDevices
 
 log = logging.getLogger("huscf_flwr.strategy")
 
@@ -35,31 +25,26 @@ class CutPlanner:
         self,
         config: RunConfig,
         shapes: NetShapes,
-        base_dir: str,
+        devices: ClientDevices,
         server_flops_per_s: Callable[[int], float],
     ) -> None:
-        """Read what the run config names.
+        """Read the cuts that the run config lists, if it does.
 
         Parameters
         ----------
-        config, base_dir: see `GANStrategy`.
+        config: see `GANStrategy`.
         shapes: of the net.
+        devices: those of the clients.
         server_flops_per_s: measures the server's speed for a cohort of so many clients.
 
         Raises
         ------
-        UserError: a cut is impossible, or something is wrong with the devices file.
+        UserError: a cut is impossible.
         """
         self._config = config
         self._server_flops_per_s = server_flops_per_s
-        self._listed: list[Cut] = []
-        self._devices: Devices | None = None
-        if config.cuts not in SEARCHES:
-            self._listed = read_cuts(config.cuts, shapes)
-        elif config.devices != MEASURED:
-            file = PAPER if config.devices == "auto" else config.devices
-            self._devices = read_devices(file, base_dir)
-        self._measured = False
+        self._devices = devices
+        self._listed = [] if config.cuts in SEARCHES else read_cuts(config.cuts, shapes)
         self.plan: Plan | None = None
 
     def choose(self, clients: Sequence[ClientInfo]) -> dict[int, Cut]:
@@ -71,9 +56,9 @@ class CutPlanner:
         """
         if self._listed:
             return {info.number: self._listed[info.number % len(self._listed)] for info in clients}
-        profiles = self._profiles(clients)
+        profiles = self._devices.profiles(clients)
         if self.plan is None:
-            self.plan = self._make(list(profiles.values()))
+            self.plan = self._make(clients)
         return {
             number: self.plan.cuts[_nearest(self.plan.fleet.profiles, profile)]
             for number, profile in profiles.items()
@@ -85,12 +70,13 @@ class CutPlanner:
         if self.plan is None:
             return f"an iteration of {measured}"
         predicted = f"{self.plan.predict(pace.clients):.3f} s predicted"
-        return f"an iteration of {measured}, {predicted} for {self.devices}"
+        return f"an iteration of {measured}, {predicted} for {self._devices}"
 
-    def _make(self, profiles: list[Profile]) -> Plan:
+    def _make(self, clients: Sequence[ClientInfo]) -> Plan:
         config = self._config
-        cohort = share(len(profiles), config.cohort_size)
-        fleet, _ = grouped(self._server(profiles, cohort), profiles)
+        cohort = share(len(clients), config.cohort_size)
+        fleet = self._devices.fleet(clients, lambda: self._server_flops_per_s(cohort))
+        assert fleet is not None
         plan = make_plan(
             config.net_spec,
             config.batch_size,
@@ -100,8 +86,8 @@ class CutPlanner:
             seed=config.seed,
         )
         log.info(
-            "planned cuts for %s devices and %s (%s search, %.2f s):",
-            "measured" if self._measured else f"the {self._source}",
+            "planned cuts for %s and %s (%s search, %.2f s):",
+            self._devices,
             plan.fleet.server,
             plan.search,
             plan.seconds,
@@ -110,52 +96,6 @@ class CutPlanner:
             log.info("  %s", line)
         log.info("predicted: %.3f s for an iteration of %d clients", plan.latency_s, cohort)
         return plan
-
-    @property
-    def devices(self) -> str:
-        """What the plan is for, in words."""
-        return "measured devices" if self._measured else f"the devices of {self._source}"
-
-    @property
-    def _source(self) -> str:
-        return PAPER if self._config.devices == "auto" else self._config.devices
-
-    def _server(self, profiles: list[Profile], cohort: int) -> Profile:
-        """As the file says it; where clients measured themselves, so does the server.
-
-        What they measured of their links holds for both ends.
-        """
-        if self._devices is not None and not self._measured:
-            return self._devices.server
-        links = (profile.link_bytes_per_s for profile in profiles)
-        return Profile("server", self._server_flops_per_s(cohort), max(links))
-
-    def _profiles(self, clients: Sequence[ClientInfo]) -> dict[int, Profile]:
-        found: dict[int, Profile] = {}
-        silent = [info.number for info in clients if not info.device]
-        if silent and self._devices is None:
-            raise UserError(f'devices="{MEASURED}": client {silent[0]} did not measure its device')
-        if self._devices is not None:
-            dealt = self._devices.deal(len(silent), self._config.seed)
-            found |= zip(silent, dealt, strict=True)
-        measured: dict[int, Profile] = {}
-        for info in clients:
-            where = f"client {info.number}"
-            if "profile" in info.device:
-                name = str(info.device["profile"])
-                if self._devices is None:
-                    raise UserError(
-                        f'{where} has the profile "{name}", but devices="{MEASURED}" '
-                        "names no file of profiles"
-                    )
-                found[info.number] = self._devices.named(name, where)
-            elif info.device:
-                own = read_profile(where, info.device, where)
-                (measured if OVERHEAD in info.device else found)[info.number] = own
-        if measured:
-            self._measured = self._measured or self.plan is None
-            found |= zip(measured, alike(list(measured.values())), strict=True)
-        return {info.number: found[info.number] for info in clients}
 
 
 def _nearest(known: Sequence[Profile], profile: Profile) -> int:

@@ -25,6 +25,7 @@ from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import initial_state, net_shapes, to_arrays
 from strategies.answers import checked_properties, checked_scores, checked_update
+from strategies.devices import ClientDevices
 from strategies.planner import CutPlanner
 from strategies.roster import Roster
 
@@ -142,7 +143,9 @@ def meeting(
     *nodes: Node, known: Mapping[str, int] | None = None
 ) -> tuple[Roster, SimpleClientManager]:
     config = RunConfig(num_clients=len(nodes), devices="measured", num_classes=3, width=2)
-    planner = CutPlanner(config, net_shapes(config.net_spec), ".", lambda cohort: 1e9)
+    planner = CutPlanner(
+        config, net_shapes(config.net_spec), ClientDevices(config, "."), lambda cohort: 1e9
+    )
     manager = SimpleClientManager()
     for node in nodes:
         manager.register(node)

@@ -22,6 +22,7 @@ from huscf_flwr.wire.channel import SessionError
 from huscf_flwr.wire.frames import Frame, FrameKey
 from huscf_flwr.wire.grpc import FrameServer
 from simulations.engine import Engine
+from strategies.devices import ClientDevices
 from strategies.planner import CutPlanner
 
 FAST, SLOW = (1e12, 1e9), (1e5, 1e9)
@@ -54,7 +55,8 @@ def folder(tmp_path: Path) -> Path:
 
 def planner(folder: Path, speed: float = 1e9, **settings: Any) -> CutPlanner:
     run_config = config(**settings)
-    return CutPlanner(run_config, net_shapes(run_config.net_spec), str(folder), lambda n: speed)
+    devices = ClientDevices(run_config, str(folder))
+    return CutPlanner(run_config, net_shapes(run_config.net_spec), devices, lambda n: speed)
 
 
 def client(number: int, speeds: tuple[float, float] | None = None, **device: Any) -> ClientInfo:

@@ -19,9 +19,12 @@ T = TypeVar("T")
 TRAINING = ("generator_loss", "discriminator_loss", "seconds")
 """The columns of metrics.csv that are not scores."""
 
+COSTS = ("client_megabytes", "client_gflops")
+"""The columns of metrics.csv that say what a round cost a client, sent and received together."""
+
 PLACE = ("round", "domain", "cluster")
 """The columns of metrics.csv that say what a line is of."""
-METRICS = (*PLACE, *CHEAP_SCORES, *(name + REAL for name in CHEAP_SCORES), *TRAINING)
+METRICS = (*PLACE, *CHEAP_SCORES, *(name + REAL for name in CHEAP_SCORES), *COSTS, *TRAINING)
 """The columns of metrics.csv."""
 BY_CUT = "by_cut"
 """In summary.json, of a domain: the scores of the generators that clients really have, by the
@@ -124,7 +127,7 @@ class RunFiles:
     @property
     def scores(self) -> list[str]:
         """The columns of metrics.csv that are scores and have values."""
-        known = {name for row in self.metrics for name in row.values} - {*TRAINING}
+        known = {name for row in self.metrics for name in row.values} - {*TRAINING, *COSTS}
         return sorted(name for name in known if not name.endswith(REAL))
 
     def curves(self) -> dict[str, list[Measured]]:

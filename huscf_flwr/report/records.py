@@ -83,6 +83,26 @@ class CutScores:
 
 
 @dataclass(frozen=True)
+class RoundCosts:
+    """What a round costs a client.
+
+    Attributes
+    ----------
+    sent_bytes, received_bytes: at its beginning and end and in every iteration, without headers.
+    flops: floating-point operations of its iterations; a multiply-add is two.
+    """
+
+    sent_bytes: float
+    received_bytes: float
+    flops: float
+
+    @staticmethod
+    def mean(costs: Sequence["RoundCosts"]) -> "RoundCosts":
+        """Of several clients."""
+        return RoundCosts(*np.mean([(c.sent_bytes, c.received_bytes, c.flops) for c in costs], 0))
+
+
+@dataclass(frozen=True)
 class RoundRecord:
     """A finished round.
 
@@ -94,6 +114,7 @@ class RoundRecord:
     clients: those whose results count, by number.
     failures: why the others' do not, by number.
     models: the whole net of each cluster.
+    costs: of a client, the mean over all.
     scores: of clusters' generators against true domains, by domain and cluster, in simulation.
     by_cut: of those that clients really have, by the same and by where generators are cut.
     client_scores: what clients with data of their own found of their cluster's, by cluster.
@@ -105,6 +126,7 @@ class RoundRecord:
     clients: list[ClientRound]
     failures: Mapping[int, str]
     models: Mapping[int, State]
+    costs: RoundCosts
     scores: Mapping[tuple[str, int], Scores] = field(default_factory=dict)
     by_cut: Mapping[tuple[str, int], Mapping[str, CutScores]] = field(default_factory=dict)
     client_scores: Mapping[int, Sequence[ClientScores]] = field(default_factory=dict)

@@ -174,6 +174,11 @@ class RunReport:
                 str(cluster): self._of_clients(scores)
                 for cluster, scores in record.client_scores.items()
             },
+            "costs_per_client_and_round": {
+                "sent_bytes": round(record.costs.sent_bytes),
+                "received_bytes": round(record.costs.received_bytes),
+                "gflops": record.costs.flops / 1e9,
+            },
             "iterations_per_second": round(self._client_iterations / self._fit_seconds, 2),
             "peak_memory_mb": {
                 "server": round(peak_memory_mb()),
@@ -220,6 +225,7 @@ class RunReport:
 
     def _metrics(self, record: RoundRecord) -> Iterator[dict[str, Any]]:
         """The round's lines of metrics.csv."""
+        costs = record.costs
         for (domain, cluster), members in record.by_domain_and_cluster().items():
             yield {
                 **dict(zip(PLACE, (record.round, domain, cluster), strict=True)),
@@ -227,6 +233,8 @@ class RunReport:
                 "generator_loss": np.mean([member.generator_loss for member in members]),
                 "discriminator_loss": np.mean([member.discriminator_loss for member in members]),
                 "seconds": record.seconds,
+                "client_megabytes": (costs.sent_bytes + costs.received_bytes) / 1e6,
+                "client_gflops": costs.flops / 1e9,
             }
 
     def _members(self, record: RoundRecord) -> Iterator[Member]:
