@@ -35,7 +35,7 @@ from huscf_flwr.split.exchanges import Exchange
 from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from huscf_flwr.tensors import LARGEST
 from simulations.engine import DEFAULT_CLIENTS, Engine
-from simulations.tables import with_interval
+from simulations.results import with_interval
 from strategies.huscf import HuSCF
 
 ROUNDS = 10

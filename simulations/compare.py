@@ -1,34 +1,18 @@
-"""Comparing scenarios, methods and seeds: many runs in this process, and one table of them."""
+"""What is compared: scenarios, methods and seeds, a run for each."""
 
-import itertools
-import json
-import logging
 import re
-import statistics
-import time
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from huscf_flwr.config import RunConfig, read_settings
 from huscf_flwr.data.partition import label_counts
 from huscf_flwr.data.sources import load_domain
 from huscf_flwr.errors import UserError
-from huscf_flwr.evaluation.recipes import AUTHORS
-from simulations.engine import DEFAULT_CLIENTS, Engine
-from simulations.tables import Row, write_tables
+from simulations.engine import DEFAULT_CLIENTS
 from strategies import load_strategy
-
-log = logging.getLogger("huscf_flwr.compare")
-
-PUBLISHED = Path(__file__).with_name("published.toml")
-_UTILITY = ("accuracy", "precision", "recall", "f1", "fpr")
-
 
 Methods = Mapping[str, Mapping[str, Any]]
 """What is compared, by its name in the table: keys that go before those of the scenario."""
@@ -110,10 +94,15 @@ def plan_runs(
         scenario = plain.name or Path(file).stem
         if any(run.scenario == scenario for run in runs):
             raise UserError(f'{file}: another scenario is named "{scenario}", too')
-        for method, keys in (methods or {plain.strategy: {}}).items():
-            config = _of_method(method, settings, keys, base_dir)
+        configs = {
+            method: _of_method(method, settings, keys, base_dir)
+            for method, keys in (methods or {plain.strategy: {}}).items()
+        }
+        for config in configs.values():
             load_strategy(config.strategy)
-            for seed in range(config.seed, config.seed + seeds):
+        for number in range(seeds):  # all methods first: what is there can be compared
+            for method, config in configs.items():
+                seed = config.seed + number
                 label = f"{scenario}-{_slug(method)}-seed-{seed}"
                 one = replace(config, seed=seed, name=label, output_dir=str(folder / label))
                 runs.append(Run(scenario, method, one))
@@ -193,104 +182,3 @@ def _check_keys(run: Run) -> None:
             f"{run.folder} holds a run with {', '.join(others)}: set these keys as they were, "
             "name another folder by --out, or delete this one to train it again"
         )
-
-
-def perform(runs: Sequence[Run], base_dir: str, folder: Path) -> None:
-    """Train all runs that have not finished, one after the other; the tables follow each.
-
-    A run that was interrupted begins anew; what it left is kept beside it.
-
-    Raises
-    ------
-    UserError: another comparison is running in `folder`, or it cannot be written; or a run cannot
-        begin or go on, as its message says.
-    """
-    with _locked(folder):
-        _train(runs, base_dir, folder)
-
-
-def _locked(folder: Path) -> AbstractContextManager[object]:
-    """Held against other comparisons: a run that they train would look like an interrupted one."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / ".lock").acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            f"{folder}: another comparison is running there: let it end, or name another folder "
-            "by --out"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error}") from None
-
-
-def _train(runs: Sequence[Run], base_dir: str, folder: Path) -> None:
-    due = [run for run in runs if not run.finished]
-    log.info("%d runs, %d of them finished before", len(runs), len(runs) - len(due))
-    started = time.monotonic()
-    for number, run in enumerate(due, start=1):
-        _set_aside(run.folder)
-        log.info("run %d of %d: %s", number, len(due), run.config.name)
-        Engine(run.config, base_dir).run()
-        write_tables(rows_of(runs), folder)
-        left = (time.monotonic() - started) / number * (len(due) - number)
-        log.info("%d runs left, about %.0f min", len(due) - number, left / 60)
-
-
-def _set_aside(folder: Path) -> None:
-    """Rename the folder of an interrupted run, if there is one, to `<name>.interrupted-<n>`."""
-    if not folder.exists():
-        return
-    names = (folder.with_name(f"{folder.name}.interrupted-{n}") for n in itertools.count(1))
-    aside = next(name for name in names if not name.exists())
-    folder.rename(aside)
-    log.info("%s was interrupted: what it left is now %s", folder.name, aside)
-
-
-def rows_of(runs: Iterable[Run]) -> list[Row]:
-    """The results of those runs that have finished, by scenario, method and domain."""
-    published = tomllib.loads(PUBLISHED.read_text())
-    groups: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        if run.finished:
-            groups.setdefault((run.scenario, run.method), []).append(run)
-    rows: list[Row] = []
-    for (scenario, method), of_method in groups.items():
-        summaries = [json.loads((run.folder / "summary.json").read_text()) for run in of_method]
-        theirs = published.get(scenario, {}) if all(map(_as_theirs, of_method)) else {}
-        for domain in dict.fromkeys(domain for s in summaries for domain in s["domains"]):
-            found = [_scores(s, domain) for s in summaries if domain in s["domains"]]
-            shares = {name: value / 100 for name, value in theirs.get(domain, {}).items()}
-            rows.append(Row(scenario, method, domain, _values(found), shares))
-    return rows
-
-
-def _as_theirs(run: Run) -> bool:
-    """Whether this is what the authors published scores of: their method and their recipe."""
-    config = run.config
-    recipe = (config.scoring, config.score_on, config.utility_images)
-    return config.strategy == "huscf" and recipe == (AUTHORS.name, "test", 30_000)
-
-
-def _scores(summary: Mapping[str, Any], domain: str) -> dict[str, float]:
-    """Of its cluster's generator, the mean over the domain's clients."""
-    main = summary["domains"][domain]
-    clusters = [main, *main.get("other_clusters", {}).values()]
-    clients = [cluster["clients"] for cluster in clusters]
-    flat = [
-        {name: cluster["utility"][name] for name in _UTILITY}
-        | {
-            name: value
-            for name, value in cluster.items()
-            if name not in ("cluster", "clients") and isinstance(value, float | int)
-        }
-        for cluster in clusters
-    ]
-    found = {
-        name: statistics.fmean([scores[name] for scores in flat], clients) for name in flat[0]
-    }
-    return found | {"adjusted_rand_index": summary["adjusted_rand_index"]}
-
-
-def _values(seeds: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
-    names = dict.fromkeys(name for scores in seeds for name in scores)
-    return {name: [scores[name] for scores in seeds if name in scores] for name in names}

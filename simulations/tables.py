@@ -1,55 +1,63 @@
-"""The table of a comparison: means over seeds, with their intervals."""
+"""The tables of a comparison: means over seeds, with their intervals, and differences of pairs."""
 
 import csv
-import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from scipy.special import stdtrit
+from huscf_flwr.system.files import replacing
+from simulations.results import COSTS, Difference, Row, half_interval
+
+MAIN_SCORES = ("accuracy", "image_score", "frechet_distance_classifier", "frechet_distance")
+"""What methods are told apart by, where runs have it: accuracy of a classifier that is trained on
+generated images, and how good these look."""
+
+_LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}"})
 
 
-@dataclass(frozen=True)
-class Row:
-    """What runs that differ in their seed alone gave for one domain.
+def main_scores(rows: Iterable[Row]) -> list[str]:
+    """Those of `MAIN_SCORES` that there are."""
+    known = {name for row in rows for name in row.values}
+    return [name for name in MAIN_SCORES if name in known]
 
-    Attributes
-    ----------
-    values: by name, the score of each seed that has it; utility as a share of one.
-    published: the authors' figures, as shares of one; empty where there are none, or where
-        this is not their method, or not scored as theirs.
+
+def title(name: str) -> str:
+    """A score's name for readers."""
+    return name.replace("_", " ")
+
+
+def write_tables(rows: Sequence[Row], pairs: Sequence[Difference], folder: Path) -> str:
+    """Write comparison.csv, .md and .tex, and differences.csv; the text of the second.
+
+    What a row lacks stays blank.
     """
-
-    scenario: str
-    method: str
-    domain: str
-    values: Mapping[str, Sequence[float]]
-    published: Mapping[str, float]
-
-
-def write_tables(rows: Sequence[Row], folder: Path) -> str:
-    """Write comparison.csv and comparison.md; the latter's text. What a row lacks stays blank."""
     names = list(dict.fromkeys(name for row in rows for name in row.values))
     published = list(dict.fromkeys(name for row in rows for name in row.published))
-    with (folder / "comparison.csv").open("w", newline="") as file:
-        measures = [f"{name}_{what}" for name in names for what in ("mean", "sd", "interval")]
-        heads = [*measures, *(f"{name}_published" for name in published)]
-        writer = csv.DictWriter(file, ["scenario", "method", "domain", "seeds", *heads])
-        writer.writeheader()
-        writer.writerows(_cells(row) for row in rows)
-    heads = ["scenario", "method", "domain", *(name.replace("_", " ") for name in names)]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for row in rows:
-        cells = [_text(row, name) for name in names]
-        lines.append("| " + " | ".join([row.scenario, row.method, row.domain, *cells]) + " |")
-    if any(len(values) > 1 for row in rows for values in row.values.values()):
-        lines.append("\n±: half the 95% confidence interval of the mean over seeds (Student's t).")
-    if published:
-        lines.append("\nIn parentheses: what the paper's authors published.")
-    text = "\n".join(lines) + "\n"
-    (folder / "comparison.md").write_text(text)
+    measures = [f"{name}_{what}" for name in names for what in ("mean", "sd", "interval")]
+    heads = [*measures, *(f"{name}_published" for name in published)]
+    _write_csv(
+        folder / "comparison.csv",
+        ["scenario", "method", "domain", "seeds", *heads, "failed"],
+        map(_cells, rows),
+    )
+    _write_csv(
+        folder / "differences.csv",
+        ["scenario", "domain", "score", "method", "other", "seeds", "mean", "interval"],
+        map(_pair_cells, pairs),
+    )
+    text = _markdown(rows, names, any_published=bool(published))
+    for name, content in (("comparison.md", text), ("comparison.tex", _latex(rows))):
+        with replacing(folder / name) as aside:
+            aside.write_text(content, encoding="utf-8")
     return text
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    with replacing(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _cells(row: Row) -> dict[str, str | int]:
@@ -58,9 +66,11 @@ def _cells(row: Row) -> dict[str, str | int]:
         "scenario": row.scenario,
         "method": row.method,
         "domain": row.domain,
-        "seeds": max(map(len, row.values.values())),
+        "seeds": row.seeds,
+        "failed": _failed(row),
     }
-    for name, values in row.values.items():
+    for name, by_seed in row.values.items():
+        values = list(by_seed.values())
         cells[f"{name}_mean"] = f"{statistics.fmean(values):.6g}"
         if len(values) > 1:
             cells[f"{name}_sd"] = f"{statistics.stdev(values):.6g}"
@@ -68,23 +78,61 @@ def _cells(row: Row) -> dict[str, str | int]:
     return cells | {f"{name}_published": f"{x:.6g}" for name, x in row.published.items()}
 
 
-def _text(row: Row, name: str) -> str:
-    """A cell of comparison.md."""
+def _pair_cells(pair: Difference) -> dict[str, str | int]:
+    """A line of differences.csv."""
+    several = len(pair.values) > 1
+    return {
+        **{k: getattr(pair, k) for k in ("scenario", "domain", "score", "method", "other")},
+        "seeds": len(pair.values),
+        "mean": f"{statistics.fmean(pair.values):.6g}",
+        "interval": f"{half_interval(pair.values):.6g}" if several else "",
+    }
+
+
+def _failed(row: Row) -> str:
+    return "; ".join(f"seed {seed}: {reason}" for seed, reason in row.failed.items())
+
+
+def _markdown(rows: Sequence[Row], names: Sequence[str], *, any_published: bool) -> str:
+    heads = ["scenario", "method", "domain", *map(title, names)]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for row in rows:
+        cells = [score_text(row, name) for name in names]
+        lines.append("| " + " | ".join([row.scenario, row.method, row.domain, *cells]) + " |")
+    if any(row.seeds > 1 for row in rows):
+        lines.append("\n±: half the 95% confidence interval of the mean over seeds (Student's t).")
+    if any_published:
+        lines.append("\nIn parentheses: what the paper's authors published.")
+    failed = {(row.scenario, row.method): _failed(row) for row in rows if row.failed}
+    for (scenario, method), reasons in failed.items():
+        lines.append(f"\n{scenario} with {method} failed: {reasons}")
+    return "\n".join(lines) + "\n"
+
+
+def score_text(row: Row, name: str) -> str:
+    """Mean and interval of a row's score, to so many digits as a table has; empty without."""
     if name not in row.values:
         return ""
-    values = row.values[name]
+    values = list(row.values[name].values())
     several = f" ± {half_interval(values):.2g}" if len(values) > 1 else ""
     theirs = f" ({row.published[name]:.4f})" if name in row.published else ""
     return f"{statistics.fmean(values):#.4g}{several}{theirs}"
 
 
-def half_interval(values: Sequence[float]) -> float:
-    """Half the 95% confidence interval of the mean of at least two values, by Student's t."""
-    quantile = float(stdtrit(len(values) - 1, 0.975))
-    return quantile * statistics.stdev(values) / math.sqrt(len(values))
-
-
-def with_interval(values: Sequence[float]) -> str:
-    """The mean, and half its 95% interval where there are several values, to three digits."""
-    several = f" ± {half_interval(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.3f}{several}"
+def _latex(rows: Sequence[Row]) -> str:
+    """The main scores and costs, for the package booktabs; a group of lines for each scenario."""
+    known = {name for row in rows for name in row.values}
+    names = [*main_scores(rows), *(name for name in COSTS if name in known)]
+    heads = ["method", "domain", *map(title, names)]
+    lines = [
+        r"\begin{tabular}{ll" + "r" * len(names) + "}",
+        r"\toprule",
+        " & ".join(head.translate(_LATEX) for head in heads) + r" \\",
+    ]
+    for scenario in dict.fromkeys(row.scenario for row in rows):
+        lines.append(r"\midrule")
+        for row in (row for row in rows if row.scenario == scenario):
+            cells = [score_text(row, name).replace(" ± ", r" \pm ") for name in names]
+            named = [row.method.translate(_LATEX), row.domain.translate(_LATEX)]
+            lines.append(" & ".join([*named, *(f"${c}$" if c else "" for c in cells)]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"

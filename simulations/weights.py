@@ -27,7 +27,7 @@ from huscf_flwr.data.sources import Domain, find_sources, load_domain
 from huscf_flwr.evaluation.evaluator import Evaluator
 from huscf_flwr.nets.generator import Generator
 from simulations.engine import Engine
-from simulations.tables import with_interval
+from simulations.results import with_interval
 from strategies.huscf import HuSCF
 
 FORMAT = ImageFormat(16, 1, 10)

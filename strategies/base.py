@@ -35,6 +35,7 @@ from huscf_flwr.runner.cohorts import share
 from huscf_flwr.runner.pace import Progress
 from huscf_flwr.split.cuts import Cut
 from strategies.costs import iteration_flops, message_bytes
+from strategies.crossing import PARAMETERS, Crossing
 from strategies.defences import Defences
 from strategies.devices import ClientDevices
 from strategies.evaluating import EvaluatingStrategy
@@ -53,6 +54,8 @@ class GANStrategy(EvaluatingStrategy):
     """
 
     client_class: ClassVar[type[GANClient]]
+    crosses: ClassVar[tuple[Crossing, ...]] = (PARAMETERS,)
+    """All that crosses between clients and server; a test holds our strategies to it."""
     passes: ClassVar[Mapping[str, int]] = ITERATION
     """How often a client passes through a net in an iteration, forward and backward alike."""
 

@@ -10,7 +10,7 @@ from flwr.common import Scalar
 from huscf_flwr.clients.base import GANClient
 from huscf_flwr.clients.discriminating import DiscriminatorClient
 from huscf_flwr.config import RunConfig
-from huscf_flwr.defences.guard import Known
+from huscf_flwr.defences.guarded import Known
 from huscf_flwr.defences.levels import whole_nets
 from huscf_flwr.errors import UserError
 from huscf_flwr.feedback.generator import GeneratorHalf
@@ -24,6 +24,7 @@ from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.split.cuts import Cut
 from huscf_flwr.system.cpu import torch_device
+from strategies.crossing import PARAMETERS, Crossing, What
 from strategies.exchanging import ExchangingStrategy
 from strategies.server_blocks import ServerBlocks
 from strategies.updates import Combined, Update
@@ -36,6 +37,12 @@ class CentralGenerator(ExchangingStrategy):
     discriminators between rounds."""
 
     client_class: ClassVar[type[GANClient]] = DiscriminatorClient
+    crosses = (
+        Crossing(What.GENERATED, sent=False, received=True, in_iterations=True),
+        Crossing(What.GENERATED_LABELS, sent=False, received=True, in_iterations=True),
+        Crossing(What.FEEDBACK, sent=True, received=False, in_iterations=True),
+        PARAMETERS,
+    )
 
     def __init__(
         self, config: RunConfig, report: RunReport, base_dir: str, *, serve: bool = True

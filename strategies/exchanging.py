@@ -12,7 +12,7 @@ from flwr.server.client_manager import ClientManager
 from torch import Tensor
 
 from huscf_flwr.config import RunConfig
-from huscf_flwr.defences.guard import Guarded, Known
+from huscf_flwr.defences.guarded import Guarded, Known
 from huscf_flwr.procedure import ClientTraining, ServerHalf, exchanged_bytes
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport

@@ -19,6 +19,7 @@ from huscf_flwr.nets import State, whole_net
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.split.cuts import Cut, middle
 from strategies.base import GANStrategy
+from strategies.crossing import PARAMETERS, PROBE, Crossing, What
 from strategies.grouping import GroupingStrategy
 from strategies.updates import Combined, Update
 
@@ -59,6 +60,11 @@ class ClusteredFedGAN(GroupingStrategy, FedGAN):
     """
 
     client_class: ClassVar[type[GANClient]] = ObservedGANClient
+    crosses = (
+        PARAMETERS,
+        PROBE,
+        Crossing(What.MEAN_ACTIVATION, sent=True, received=False, in_iterations=False),
+    )
 
     def also_due(self) -> State:
         disc = self.shapes.disc

@@ -53,6 +53,11 @@ class GroupingStrategy(GANStrategy):
         return self.config.clusters in (DOMAINS, CLIENTS)
 
     @property
+    def told_apart(self) -> bool:
+        """Whether clients in one cluster have images of one kind, as far as can be told."""
+        return self.given or self.probed > 0
+
+    @property
     def probed(self) -> int:
         """How many clients have been probed."""
         return len(self._probing.found)

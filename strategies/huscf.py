@@ -16,7 +16,7 @@ from huscf_flwr.clustering.averages import aggregate_apart, aggregate_shared
 from huscf_flwr.clustering.clusters import grouped
 from huscf_flwr.clustering.kld_weights import divergences, weights
 from huscf_flwr.config import RunConfig
-from huscf_flwr.defences.guard import Known
+from huscf_flwr.defences.guarded import Known
 from huscf_flwr.defences.levels import whole_nets
 from huscf_flwr.errors import UserError, cause
 from huscf_flwr.nets import GEN, State, initial_state, select_blocks
@@ -32,6 +32,7 @@ from huscf_flwr.split.segments import Segments, all_segments
 from huscf_flwr.split.usual import usual_frames
 from huscf_flwr.system.cpu import cores, torch_device, use_threads
 from huscf_flwr.wire.grpc import MAX_FRAME_BYTES
+from strategies.crossing import PARAMETERS, PROBE, Crossing, What
 from strategies.exchanging import ExchangingStrategy
 from strategies.grouping import GroupingStrategy, stacked
 from strategies.planner import CutPlanner
@@ -45,6 +46,12 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
     """The paper's strategy. Its steps are `assign`, `weigh`, `average`: override any of them."""
 
     client_class: ClassVar[type[SplitGANClient]] = SplitGANClient
+    crosses = (
+        Crossing(What.ACTIVATIONS, sent=True, received=True, in_iterations=True),
+        Crossing(What.GRADIENTS, sent=True, received=True, in_iterations=True),
+        PARAMETERS,
+        PROBE,
+    )
 
     def __init__(
         self, config: RunConfig, report: RunReport, base_dir: str, *, serve: bool = True
@@ -61,6 +68,7 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         """
         super().__init__(config, report, base_dir, serve=serve)
         self._paced = False
+        self._places: dict[int, int] = {}  # clusters in the round before
         self.planner = CutPlanner(config, self.shapes, self.devices, self._measure_server)
         self.server = ServerBlocks(
             self._new_segments,
@@ -214,7 +222,10 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
                 seed=config.seed,
             )
             audits = {cut: Audit(config.net_spec, nets, cut) for cut in frames}
-            found |= {number: Known(frames[cut], audits[cut]) for number, cut in cuts.items()}
+            for number, cut in cuts.items():
+                placed = self.told_apart and self._places.get(number) == cluster
+                found[number] = Known(frames[cut], audits[cut], placed)
+        self._places = {i.number: self.cluster_of(i) for i in clients} if self.told_apart else {}
         return found
 
     def close_round(self) -> tuple[dict[int, Tensor], dict[int, str]]:

@@ -31,6 +31,7 @@ from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.split.cuts import Cut
 from strategies.base import GANStrategy
+from strategies.crossing import PARAMETERS, Crossing, What
 from strategies.updates import Combined, Update
 
 _SAMPLES = 500  # of each generator, to tell clients apart by
@@ -43,6 +44,12 @@ class PFLGAN(GANStrategy):
     """
 
     client_class: ClassVar[type[MixingGANClient]] = MixingGANClient
+    crosses = (
+        PARAMETERS,
+        Crossing(What.LABEL_SET, sent=True, received=False, in_iterations=False),
+        Crossing(What.GENERATED, sent=False, received=True, in_iterations=False),
+        Crossing(What.GENERATED_LABELS, sent=False, received=True, in_iterations=False),
+    )
 
     def __init__(
         self, config: RunConfig, report: RunReport, base_dir: str, *, serve: bool = True

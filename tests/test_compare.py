@@ -2,21 +2,26 @@
 
 import csv
 import json
+import re
 import shutil
+import subprocess
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, images, write_npz
+from conftest import BIN, PROJECT, images, write_npz
 from filelock import FileLock
+from programs import free_port
 
 import strategies
 from huscf_flwr.cli import main
 from huscf_flwr.config import RunConfig, read_settings
 from huscf_flwr.data.sources import split_names
 from huscf_flwr.errors import UserError
-from simulations.compare import PUBLISHED, Run, plan_runs, read_methods, rows_of
-from simulations.tables import Row, half_interval, write_tables
+from simulations.compare import Run, plan_runs, read_methods
+from simulations.results import PUBLISHED, Row, differences, half_interval, rows_of
+from simulations.tables import write_tables
 
 FOUR = "mnist,fashion-mnist,kmnist,notmnist"
 TWO = "mnist,fashion-mnist"
@@ -51,6 +56,17 @@ COMMON = {
 }
 
 SCENARIOS = sorted(PROJECT.glob("simulations/[hs]*.toml"))
+MORTAL = """\
+import os
+import signal
+
+from strategies import FedGAN
+
+
+class Killed(FedGAN):
+    def combine(self, server_round, updates):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
 SMALL = """\
 name = "{name}"
 domains = "one.npz,two.npz"
@@ -159,13 +175,95 @@ def test_keys_are_set_for_every_scenario_and_a_finished_run_must_have_had_them(
     assert "width=3: no TOML file of a scenario is named" in capsys.readouterr().err
 
 
-def test_a_run_that_fails_leaves_a_table_of_those_before(
+def test_a_run_that_fails_is_in_the_table_and_stops_no_other(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "b.toml").write_text(SMALL.format(name="b") + "clusters = 3\n")
-    assert main(["compare", "a.toml", "b.toml", "--out", "out"]) == 1
-    assert "clusters=3: more than the 2 clients" in capsys.readouterr().err
-    assert [row["scenario"] for row in table(here / "out")] == ["a", "a"]
+    assert main(["compare", "b.toml", "a.toml", "--out", "out"]) == 1
+    found = capsys.readouterr()
+    reason = "clusters=3: more than the 2 clients"
+    assert f"b with huscf failed: seed 0: {reason}" in found.out
+    assert "1 of 2 runs failed" in found.err
+    assert [row["scenario"] for row in table(here / "out")] == ["b", "a", "a"]
+    assert reason in table(here / "out")[0]["failed"]
+    assert reason in (here / "out" / "comparison.html").read_text()
+
+
+def test_runs_are_trained_by_several_processes(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with its log; one that is killed is a run that failed."""
+    (here / "mortal.py").write_text(MORTAL)
+    (here / "m.toml").write_text('[Ours]\n[Killed]\nstrategy = "mortal:Killed"\n')
+    monkeypatch.syspath_prepend(here)
+    command = ["compare", "a.toml", "--methods", "m.toml", "--out", "out", "--jobs", "2"]
+    assert main(command) == 1
+    rows = {row["method"]: row for row in table(here / "out")}
+    assert rows["Killed"]["failed"] == "seed 0: its process was ended by signal 9"
+    assert rows["Ours"]["seeds"] == "1"
+    assert "round 1/1" in (here / "out" / "a-ours-seed-0.log").read_text()
+
+
+@pytest.fixture
+def ray_address() -> Iterator[str]:
+    """Of a Ray cluster of one machine."""
+    command = [str(BIN / "ray"), "start", "--head", "--num-cpus=2", "--include-dashboard=false"]
+    port = free_port()
+    subprocess.run([*command, f"--port={port}"], check=True, stdout=subprocess.DEVNULL)
+    yield f"127.0.0.1:{port}"
+    subprocess.run([str(BIN / "ray"), "stop"], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_runs_are_trained_on_a_ray_cluster(
+    here: Path, ray_address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What they leave comes back, and a comparison that was interrupted goes on."""
+    (here / "b.toml").write_text(SMALL.format(name="b") + "clusters = 3\n")
+    command = ["compare", "a.toml", "b.toml", "--out", "out", "--ray", ray_address]
+    assert main(command) == 1
+    first, _, failed = table(here / "out")
+    assert (first["scenario"], first["seeds"]) == ("a", "1")
+    assert failed["failed"] == "seed 0: clusters=3: more than the 2 clients"
+    made = here / "out" / "a-huscf-seed-0"
+    assert {"config.toml", "summary.json", "report.html", "samples"} <= {
+        path.name for path in made.iterdir()
+    }
+    assert str(made) in (made / "report.html").read_text()
+    before = (made / "summary.json").stat().st_mtime_ns
+    assert main([*command[:2], *command[3:]]) == 0
+    assert (made / "summary.json").stat().st_mtime_ns == before
+    capsys.readouterr()
+    assert main(["compare", "a.toml", "--ray", "127.0.0.1:1"]) == 1
+    assert "--ray 127.0.0.1:1: no cluster there" in capsys.readouterr().err
+
+
+def test_differences_are_of_the_same_seeds_by_hand() -> None:
+    rows = [
+        Row("s", "A", "d", {"accuracy": {0: 0.5, 1: 0.75, 2: 0.5}}, {}, {}),
+        Row("s", "B", "d", {"accuracy": {0: 0.25, 1: 0.25, 3: 0.0}}, {}, {}),
+        Row("s", "A", "e", {"accuracy": {0: 1.0}}, {}, {}),
+        Row("t", "B", "d", {"accuracy": {0: 1.0}}, {}, {}),
+    ]
+    (found,) = differences(rows, ["accuracy"])
+    assert (found.method, found.other, found.domain) == ("A", "B", "d")
+    assert found.values == [0.25, 0.5]
+
+
+def test_a_comparison_has_a_page_that_needs_nothing_else(here: Path) -> None:
+    (here / "m.toml").write_text('["<b>Ours"]\nevaluate-every = 1\n[Rival]\nstrategy = "mdgan"\n')
+    command = ["compare", "a.toml", "--methods", "m.toml", "--seeds", "2", "--out", "out"]
+    assert main([*command, "num-server-rounds=2", "evaluate-every=1"]) == 0
+    page = (here / "out" / "comparison.html").read_text()
+    assert "<script" not in page and not re.search(r"https?://", page)
+    assert "&lt;b&gt;Ours" in page and "<b>Ours" not in page
+    # Bars, two scores over rounds, operations and bytes; grids of two domains.
+    assert page.count('<img src="data:image/svg+xml;base64,') == 3
+    assert page.count('<img src="data:image/png;base64,') == 2 * 3
+    assert "gradients at generated images to the server in iterations" in page
+    assert page.count('class="better"') + page.count('class="worse"') >= 2
+    with (here / "out" / "differences.csv").open() as file:
+        pairs = list(csv.DictReader(file))
+    assert {(p["method"], p["other"], p["seeds"]) for p in pairs} == {("<b>Ours", "Rival", "2")}
 
 
 def test_the_table_has_mean_spread_and_what_was_published(tmp_path: Path) -> None:
@@ -174,15 +272,24 @@ def test_the_table_has_mean_spread_and_what_was_published(tmp_path: Path) -> Non
             "scenario-1",
             "huscf",
             "mnist",
-            {"accuracy": [0.9, 0.92], "fpr": [0.00241, 0.00243]},
+            {"accuracy": {0: 0.9, 1: 0.92}, "fpr": {0: 0.00241, 1: 0.00243}},
             {"accuracy": 0.9787, "fpr": 0.0024},
+            {},
         ),
-        Row("mine", "huscf", "rings", {"accuracy": [0.5], "kernel_distance": [228.94]}, {}),
-    ]
-    text = write_tables(rows, tmp_path)
+        Row("mine", "A & B", "rings", {"accuracy": {0: 0.5}, "kernel_distance": {0: 228.94}}, {},
+            {1: "no memory"}),
+        Row("mine", "C", "", {}, {}, {0: "no such file"}),
+    ]  # fmt: skip
+    text = write_tables(rows, [], tmp_path)
     assert "| 0.9100 ± 0.13 (0.9787) | 0.002420 ± 0.00013 (0.0024) |  |" in text
-    assert "| mine | huscf | rings | 0.5000 |  | 228.9 |" in text
-    first, second = table(tmp_path)
+    assert "| mine | A & B | rings | 0.5000 |  | 228.9 |" in text
+    assert "mine with A & B failed: seed 1: no memory" in text
+    assert "mine with C failed: seed 0: no such file" in text
+    latex = (tmp_path / "comparison.tex").read_text()
+    assert r"huscf & mnist & $0.9100 \pm 0.13 (0.9787)$" in latex
+    assert r"A \& B & rings & $0.5000$" in latex
+    first, second, third = table(tmp_path)
+    assert (third["seeds"], third["failed"]) == ("0", "seed 0: no such file")
     assert (first["accuracy_published"], second["accuracy_published"]) == ("0.9787", "")
     assert (first["kernel_distance_mean"], second["kernel_distance_mean"]) == ("", "228.94")
 
@@ -195,7 +302,7 @@ def test_seeds_may_differ_in_their_domains_and_scores(tmp_path: Path) -> None:
     runs = []
     utility = dict.fromkeys(("accuracy", "precision", "recall", "f1", "fpr"), 0.5)
     for seed, scores in enumerate(found):
-        runs.append(Run("a", "huscf", RunConfig(output_dir=str(tmp_path / str(seed)))))
+        runs.append(Run("a", "huscf", RunConfig(seed=seed, output_dir=str(tmp_path / str(seed)))))
         domains = {
             name: {"clients": 1, **values, "utility": utility} for name, values in scores.items()
         }
@@ -203,10 +310,11 @@ def test_seeds_may_differ_in_their_domains_and_scores(tmp_path: Path) -> None:
         (runs[-1].folder / "summary.json").write_text(
             json.dumps({"domains": domains, "adjusted_rand_index": 1.0})
         )
-    one, two = rows_of(runs)
-    assert (one.values["image_score"], one.values["frechet_distance"]) == ([1, 3], [5])
-    assert two.values["image_score"] == [4] and "frechet_distance" not in two.values
-    write_tables([one, two], tmp_path)
+    one, two = rows_of(runs, {})
+    assert one.values["image_score"] == {0: 1, 1: 3}
+    assert one.values["frechet_distance"] == {1: 5}
+    assert two.values["image_score"] == {1: 4} and "frechet_distance" not in two.values
+    write_tables([one, two], [], tmp_path)
     assert [row["seeds"] for row in table(tmp_path)] == ["2", "1"]
 
 
@@ -297,9 +405,9 @@ def test_a_domains_row_is_the_mean_over_its_clients(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(
         json.dumps({"domains": domains, "adjusted_rand_index": 1.0})
     )
-    (row,) = rows_of([run])
-    assert row.values["image_score"] == [5.0]
-    assert row.values["accuracy"] == [pytest.approx(0.4)]
+    (row,) = rows_of([run], {})
+    assert row.values["image_score"] == {0: 5.0}
+    assert row.values["accuracy"] == {0: pytest.approx(0.4)}
 
 
 def test_what_was_published_is_beside_scores_by_the_same_recipe_only(tmp_path: Path) -> None:
@@ -310,7 +418,7 @@ def test_what_was_published_is_beside_scores_by_the_same_recipe_only(tmp_path: P
     )
     for scoring, published in (("standard", False), ("authors", True)):
         config = RunConfig(output_dir=str(tmp_path), scoring=scoring)
-        (row,) = rows_of([Run("scenario-1", "huscf", config)])
+        (row,) = rows_of([Run("scenario-1", "huscf", config)], {})
         assert bool(row.published) == published
 
 

@@ -24,10 +24,11 @@ from flwr.common import Config
 
 from huscf_flwr.config import RunConfig
 from huscf_flwr.defences.collapse import collapsed, variety
-from huscf_flwr.defences.guard import Guard, Guarded, Known, Usual, UsualFrames
+from huscf_flwr.defences.guard import Guard, Usual, UsualFrames
+from huscf_flwr.defences.guarded import Guarded, Known
 from huscf_flwr.defences.levels import whole_nets
 from huscf_flwr.defences.sizes import bounded_shares, counted_sizes
-from huscf_flwr.nets import initial_state
+from huscf_flwr.nets import initial_state, run_blocks
 from huscf_flwr.nets.saved import load_tensors
 from huscf_flwr.procedure import ClientTraining
 from huscf_flwr.report.records import ClientInfo
@@ -145,6 +146,27 @@ class TestGuard:
         guard.begin_round()
         assert 2 in guard.audited(range(4)) and not guard.refused
 
+    def test_who_teaches_otherwise_than_the_others_is_refused(self) -> None:
+        """By three batches; of nets that know something, among three or more."""
+        for beliefs, refused in (
+            ((0.5, 0.4, 0.45, 0.1), {3}),
+            ((0.5, 0.4, 0.45, 0.3), set()),
+            ((0.19, 0.18, 0.19, 0.01), set()),
+            ((0.5, 0.1), set()),
+        ):
+            guard, peers = Guard(), range(len(beliefs))
+            for look in range(3):
+                guard.judge(peers)
+                assert not guard.refused and guard.unknown(peers) == set(peers), look
+                for client, belief in enumerate(beliefs):
+                    guard.believe(client, belief + 0.01 * (look - 1))
+            assert not guard.unknown(peers)
+            guard.judge(peers)
+            assert guard.refused.keys() == refused
+            guard.begin_round()
+            guard.judge(peers)
+            assert not guard.refused and guard.unknown(peers) == set(peers)
+
     def test_goes_on_where_it_was(self) -> None:
         first, usual = Guard(), dict.fromkeys(range(3), USUAL)
         first.bounded(
@@ -189,6 +211,7 @@ def test_the_server_knows_where_gradients_should_point(cut: Cut) -> None:
     server, client, audit = segments(), trainer(cut, state), Audit(SPEC, nets, cut)
     runner = InProcessRunner(cohort=None)
     watched: list[tuple[int, float]] = []
+    beliefs: list[float] = []
 
     class Watching(Guard):
         def audit(self, client: int, sent: Any, expected: Any, name_of: str) -> None:
@@ -198,14 +221,26 @@ def test_the_server_knows_where_gradients_should_point(cut: Cut) -> None:
                 )
                 watched.append((Exchange[name_of], float(cosine)))
 
+        def believe(self, client: int, belief: float) -> None:
+            beliefs.append(belief)
+
     frames = usual_frames(SPEC, nets, [cut], batch_size=BATCH, seed=0)
-    half = Guarded(server, Watching(), {0: Known(frames[cut], audit)}, [0])
+    half = Guarded(server, Watching(), {0: Known(frames[cut], audit, placed=True)}, [0])
     runner.open_round(1, plans(half, [cut], 1))
     with ThreadPoolExecutor(1) as workers:
         assert not runner.train({0: ClientTraining(client, stream(0).__getitem__, 1)}, workers)
     assert [exchange for exchange, _ in watched] == [2, 2, 4, 5]
     assert min(cosine for exchange, cosine in watched if exchange == 2) > 0.999
     assert min(cosine for _, cosine in watched) > 0.5
+
+    real, labels, latent, fake_labels = stream(0)[0]
+    nets = whole_nets(SPEC, state)
+    fake = run_blocks(nets.gen.values(), latent, fake_labels)
+    probabilities = [
+        run_blocks(nets.disc.values(), images, of).sigmoid().mean()
+        for images, of in ((real, labels), (fake, fake_labels))
+    ]
+    assert beliefs == [pytest.approx(float(probabilities[0] - probabilities[1]), abs=1e-5)]
 
 
 def test_sizes_and_weights_are_bounded() -> None:

@@ -21,7 +21,8 @@ from huscf_flwr.clustering.averages import aggregate_shared
 from huscf_flwr.clustering.clusters import cluster, grouped
 from huscf_flwr.clustering.kld_weights import divergences, weights
 from huscf_flwr.data.batches import Batch
-from huscf_flwr.defences.guard import Guard, Guarded, Known
+from huscf_flwr.defences.guard import Guard
+from huscf_flwr.defences.guarded import Guarded, Known
 from huscf_flwr.defences.levels import whole_nets
 from huscf_flwr.nets import NetSpec, PartialGAN, State, initial_state, net_shapes
 from huscf_flwr.nets.losses import Losses

@@ -22,7 +22,7 @@ from huscf_flwr.config import RunConfig
 from huscf_flwr.data.partition import client_data
 from huscf_flwr.evaluation.scorer import Scorer
 from huscf_flwr.evaluation.scores import CHEAP_SCORES
-from huscf_flwr.report.files import read_run
+from huscf_flwr.report.files import COSTS, read_run
 from huscf_flwr.report.grids import by_class
 from huscf_flwr.report.page import write_page
 from huscf_flwr.report.writer import RunReport
@@ -149,7 +149,7 @@ def test_a_run_that_is_going_on_has_a_page_too(copied: Path) -> None:
         (copied / name).unlink()
     shutil.rmtree(copied / "samples")
     with (copied / "metrics.csv").open("a") as file:
-        scores = "," * 2 * len(CHEAP_SCORES)
+        scores = "," * (2 * len(CHEAP_SCORES) + len(COSTS))
         file.write(f"4,one,0{scores},1.0,1.0,1.0\n")  # and its clients were not written yet
     page = write_page(copied).read_text()
     assert "it is going on, or ended early" in page and "The cuts were listed" in page

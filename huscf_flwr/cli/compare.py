@@ -9,8 +9,9 @@ from typing import Any
 from huscf_flwr.errors import UserError
 
 _DESCRIPTION = """\
-Run scenarios with several methods and seeds, in this process, and write one table of them.
+Run scenarios with several methods and seeds, and make one table and one page of them.
 
+  huscf compare simulations/rivals.toml --methods simulations/rivals-methods.toml --jobs 2
   huscf compare simulations/scenario-3-offline.toml simulations/scenario-6-offline.toml
   huscf compare simulations/scenario-4-offline.toml --strategy huscf,fedgan --seeds 3 width=32
   huscf compare simulations/scenario-3.toml download=true device=cuda
@@ -31,8 +32,14 @@ what a method says; `huscf train --help` lists the keys.
 The table has means over the seeds, of what the generator of a client's cluster gets on average
 over the domain's clients, with 95% intervals (Student's t); and where there are any, and huscf is
 scored with scoring="authors", the figures that the paper's authors published. It is printed, and
-written to comparison.csv and comparison.md after every run, in a new folder below runs/, beside a
-folder for each run.
+written after every run, in a new folder below runs/, beside a folder for each run:
+comparison.html is the page, comparison.csv, .md and .tex the table, and differences.csv has for
+each two methods how far they are apart, seed by seed.
+
+Runs are trained one after the other in this process; with --jobs in so many processes, which share
+the cores; or with --ray on a Ray cluster, each as a task with so many CPUs and GPUs. What a run in
+another process or elsewhere logs is in <run>.log. A run that fails stops no other: it is in the
+table with its reason, and the exit code is 1.
 
 --out names that folder: runs that it has already are not trained again, so that an interrupted
 comparison goes on. A run that was interrupted itself begins anew; what it left is kept as
@@ -62,16 +69,24 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--methods", metavar="FILE", help="TOML file of methods, in their place")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds for each (1)")
     parser.add_argument("--out", metavar="FOLDER", help="where to; runs/<time>-comparison without")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, on this machine (1)")
+    parser.add_argument("--ray", metavar="ADDRESS", help="of a Ray cluster that trains them")
+    parser.add_argument("--run-cpus", type=float, default=1.0, help="of a run, with --ray (1)")
+    parser.add_argument("--run-gpus", type=float, default=0.0, help="of a run, with --ray (0)")
     parser.set_defaults(run=_run, listed="inputs")
 
 
 def _run(options: argparse.Namespace) -> None:
     from huscf_flwr.system.logs import set_up_logging
-    from simulations.compare import Methods, perform, plan_runs, read_methods, rows_of
-    from simulations.tables import write_tables
+    from simulations.compare import Methods, plan_runs, read_methods
+    from simulations.perform import perform
+    from simulations.workers import Processes, RayCluster, Workers, in_this_process
 
-    if options.seeds < 1:
-        raise UserError(f"--seeds {options.seeds}: must be at least 1")
+    for name in ("seeds", "jobs"):
+        if (count := getattr(options, name)) < 1:
+            raise UserError(f"--{name} {count}: must be at least 1")
+    if options.ray and options.jobs > 1:
+        raise UserError("--jobs and --ray: give one of them")
     set_up_logging()
     pairs = [text for text in options.inputs if "=" in text and not Path(text).is_file()]
     files = [text for text in options.inputs if text not in pairs]
@@ -93,6 +108,11 @@ def _run(options: argparse.Namespace) -> None:
         folder=folder,
         base_dir=str(here),
     )
-    perform(runs, str(here), folder)
-    print(write_tables(rows_of(runs), folder), end="")
-    print(f"\nin {folder}/comparison.csv and .md")
+    workers: Workers = in_this_process if options.jobs == 1 else Processes(options.jobs)
+    if options.ray:
+        workers = RayCluster(options.ray, options.run_cpus, options.run_gpus)
+    text, failures = perform(runs, str(here), folder, workers)
+    print(text, end="")
+    print(f"\nin {folder}: comparison.html, .csv, .md and .tex, and differences.csv")
+    if failures:
+        raise UserError(f"{len(failures)} of {len(runs)} runs failed: see above")

@@ -11,13 +11,12 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from huscf_flwr.procedure import ExchangeSpec, ServerHalf, ServerIteration
 from huscf_flwr.tensors import Tensors
 
 
@@ -50,6 +49,9 @@ _MOST_STRIKES = 4.0
 _ASTRAY = 2.0  # strikes
 _AUDITED = 1 / 64  # of the iterations, drawn by lot: nobody knows which
 _LEAST_COSINE = 0.15  # those of honest clients were 0.3 and more, of the discriminator 0.8
+_LOOKS = 3  # iterations of a round in which beliefs are asked for: all have the same nets then
+_KNOWING = 0.2  # belief from which on nets know enough of their images
+_LEAST_BELIEF = 0.55  # of the others': those of honest clients were 0.7 and more
 
 
 class Guard:
@@ -67,6 +69,7 @@ class Guard:
         self._suspects: set[int] = set()
         self._random = random.Random()
         self._strikes: dict[int, float] = {}
+        self._beliefs: defaultdict[int, list[float]] = defaultdict(list)
         self.refused: dict[int, str] = {}
         """Why clients are refused in this round, by number."""
         self.clipped: Counter[int] = Counter()
@@ -76,6 +79,7 @@ class Guard:
         """Everybody is welcome again; who was refused is looked at."""
         self._suspects = set(self.refused)
         self._strikes, self.refused = {}, {}
+        self._beliefs.clear()
         self.clipped.clear()
 
     def bounded(
@@ -154,6 +158,39 @@ class Guard:
             reason = f"sent gradients that are not those of what it was sent, in {name_of}"
             self._strike(client, _ASTRAY, f"{reason} and before")
 
+    def unknown(self, clients: Collection[int]) -> set[int]:
+        """Of whom it has to be seen in this round what they teach: see `judge`."""
+        return {client for client in clients if len(self._beliefs[client]) < _LOOKS}
+
+    def believe(self, client: int, belief: float) -> None:
+        """Take down how much more real than generated its own nets find a client's real images.
+
+        In [-1, 1], for one batch.
+        """
+        self._beliefs[client].append(belief)
+
+    def judge(self, peers: Collection[int]) -> None:
+        """Refuse clients whose images are not those of the labels that they come with.
+
+        What the others have taught the discriminator, which all begin a round with, does not hold
+        for these: it hardly tells their real images from generated ones. `peers` are clients with
+        the same nets and images of the same kind.
+        """
+        found = {
+            peer: statistics.fmean(self._beliefs[peer])
+            for peer in peers
+            if len(self._beliefs[peer]) >= _LOOKS
+        }
+        if len(found) < max(_PEERS, len(peers) // 2 + 1):
+            return
+        usual = statistics.median_low(found.values())
+        for peer, own in found.items():
+            if usual > _KNOWING and own < _LEAST_BELIEF * usual:
+                self.refused[peer] = (
+                    "trained on images that are not what their labels say, as far as the "
+                    "discriminator can tell that it shares with others"
+                )
+
     def _strike(self, client: int, weight: float, reason: str) -> None:
         self._strikes[client] = self._strikes.get(client, 0.0) + weight
         if self._strikes[client] > _MOST_STRIKES:
@@ -166,116 +203,6 @@ class Guard:
     def restore(self, state: Mapping[str, Mapping[int, float]]) -> None:
         """Take over what `state` gave."""
         self._levels = defaultdict(dict, {key: dict(levels) for key, levels in state.items()})
-
-
-Seen = Mapping[int, tuple[Tensors, Tensors]]
-"""By exchange of an iteration: what a client has sent, and what it was answered."""
-
-
-class Auditor(Protocol):
-    """Knows about what a client should send."""
-
-    def expected(self, exchange: int, seen: Seen) -> Mapping[str, Tensor]:
-        """Its gradients in an exchange, by name; nothing if it sends others things."""
-        ...
-
-
-@dataclass(frozen=True)
-class Known:
-    """What the server knows of what a client sends in a round.
-
-    Attributes
-    ----------
-    usual: how large it usually is.
-    auditor: who knows what its gradients should be, if anybody does.
-    """
-
-    usual: UsualFrames
-    auditor: Auditor | None = None
-
-
-class Guarded:
-    """A server's half whose clients' requests a guard looks at first; a `ServerHalf` itself."""
-
-    def __init__(
-        self,
-        half: ServerHalf,
-        guard: Guard,
-        known: Mapping[int, Known],
-        peers: Collection[int],
-    ) -> None:
-        """`known` is of all clients of the round, `peers` are those that this half serves."""
-        self._half = half
-        self._guard = guard
-        self._usual = {client: own.usual for client, own in known.items()}
-        self._peers = peers
-        auditors = {client: known[client].auditor for client in peers}
-        self._auditors = {client: own for client, own in auditors.items() if own is not None}
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._half.dtype
-
-    def exchanges(self, place: object) -> Sequence[ExchangeSpec]:
-        return self._half.exchanges(place)
-
-    def iteration(self, places: Mapping[int, object]) -> "GuardedIteration":
-        """Begin an iteration of these clients."""
-        names = [spec.name for spec in self._half.exchanges(next(iter(places.values())))]
-        audited = self._guard.audited(places)
-        auditors = {k: own for k, own in self._auditors.items() if k in audited}
-        iteration = self._half.iteration(places)
-        return GuardedIteration(iteration, self._guard, self._usual, self._peers, auditors, names)
-
-
-class GuardedIteration:
-    """One iteration of such a half."""
-
-    def __init__(
-        self,
-        iteration: ServerIteration,
-        guard: Guard,
-        usual: Mapping[int, UsualFrames],
-        peers: Collection[int],
-        auditors: Mapping[int, Auditor],
-        names: Sequence[str],
-    ) -> None:
-        self._iteration = iteration
-        self._guard = guard
-        self._usual = usual
-        self._peers = peers
-        self._auditors = auditors
-        self._names = names
-        self._seen: dict[int, dict[int, tuple[Tensors, Tensors]]] = {k: {} for k in auditors}
-
-    @property
-    def results(self) -> Mapping[int, Tensor]:
-        return self._iteration.results
-
-    @property
-    def refused(self) -> Mapping[int, str]:
-        return self._guard.refused
-
-    def answer(self, exchange: int, requests: Mapping[int, Tensors]) -> Mapping[int, Tensors]:
-        """Compute an exchange for all whom the guard lets through."""
-        name = self._names[exchange]
-        found = self._guard.bounded(exchange, requests, self._usual, self._peers, name)
-        audited = [client for client in found if client in self._seen]
-        for client in audited:
-            due = self._auditors[client].expected(exchange, self._seen[client])
-            if due:
-                self._guard.audit(client, found[client], due, name)
-        good = {client: sent for client, sent in found.items() if client not in self.refused}
-        if not good:
-            return {}
-        answers = self._iteration.answer(exchange, good)
-        for client in audited:
-            if client in answers:
-                self._seen[client][exchange] = good[client], answers[client]
-        return answers
-
-    def step(self, exchange: int) -> None:
-        self._iteration.step(exchange)
 
 
 def _cosine(one: Tensor, other: Tensor) -> float:

@@ -30,7 +30,8 @@ _DOMAINS = ("#0077bb", "#ee7733", "#009988", "#cc3311", "#33bbee", "#ee3377")
 _MOST_NAMED = 40  # clients whose numbers fit on an axis
 _MOST_CLASSES = 20  # classes that a legend has room for
 _LEAST_SPAN = 0.1  # of a heat map's colours: less is no difference worth seeing
-_WIDTH = 10.0  # inches
+WIDTH = 10.0
+"""Of a chart, in inches."""
 _PANELS = 3  # in a row
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -72,7 +73,7 @@ def curves(run: RunFiles, columns: Sequence[str]) -> Picture:
     """A panel for each of these columns of metrics.csv over the rounds, a line for each domain."""
     across = min(len(columns), _PANELS)
     down = -(-len(columns) // across)
-    figure = Figure(figsize=(_WIDTH, 0.4 + 2.6 * down))
+    figure = Figure(figsize=(WIDTH, 0.4 + 2.6 * down))
     panels = list(figure.subplots(down, across, squeeze=False).flat)
     lines = run.curves()
     for axes, column in itertools.zip_longest(panels, columns):
@@ -88,13 +89,13 @@ def curves(run: RunFiles, columns: Sequence[str]) -> Picture:
             axes.plot(*_points(rows, column + REAL), linestyle="--", color=colour, alpha=0.6)
         axes.set_title(title(column))
         axes.set_xlabel("round")
-        axes.xaxis.set_major_locator(_whole_numbers())
+        axes.xaxis.set_major_locator(whole_numbers())
         if column == "seconds":
             axes.set_ylim(0, 1.1 * max(y))
     handles = panels[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper right", ncols=min(len(lines), 8))
     names = ", ".join(title(column) for column in columns)
-    return _svg(figure, f"Line charts over the rounds of {names}, for {', '.join(lines)}")
+    return svg(figure, f"Line charts over the rounds of {names}, for {', '.join(lines)}")
 
 
 def clusters(run: RunFiles) -> Picture:
@@ -108,7 +109,7 @@ def clusters(run: RunFiles) -> Picture:
         norm=Normalize(-0.5, len(colours) - 0.5),
     )
     _cluster_legend(figure, colours)
-    return _svg(figure, f"Heat map of the cluster {_of_clients(run)}")
+    return svg(figure, f"Heat map of the cluster {_of_clients(run)}")
 
 
 def weights_over_rounds(run: RunFiles) -> Picture:
@@ -121,14 +122,14 @@ def weights_over_rounds(run: RunFiles) -> Picture:
     span = max(_LEAST_SPAN, *(abs(share(member) - 1) for member in run.members))
     figure, drawn = _over_rounds(run, share, cmap="PuOr", norm=CenteredNorm(1, span))
     figure.colorbar(drawn, label="times an equal share", pad=0.02)
-    return _svg(figure, f"Heat map of the weight in its cluster {_of_clients(run)}")
+    return svg(figure, f"Heat map of the weight in its cluster {_of_clients(run)}")
 
 
 def weights(run: RunFiles) -> Picture:
     """Weight and divergence of each client in the last round, cluster after cluster."""
     members = sorted(run.last_members, key=lambda member: (member.cluster, member.client))
     colours = _colours({member.cluster for member in run.members})
-    figure = Figure(figsize=(_WIDTH, 3.2))
+    figure = Figure(figsize=(WIDTH, 3.2))
     panels = figure.subplots(1, 2)
     for axes, name, values in zip(
         panels,
@@ -143,7 +144,7 @@ def weights(run: RunFiles) -> Picture:
         _number_clients(axes, members, "x")
     used = {member.cluster for member in members}
     _cluster_legend(figure, {c: colour for c, colour in colours.items() if c in used})
-    return _svg(
+    return svg(
         figure,
         f"Bar charts of weight and divergence of {len(members)} clients in round "
         f"{members[0].round}, coloured by cluster",
@@ -154,7 +155,7 @@ def data(run: RunFiles) -> Picture:
     """How many images each client has, of which classes."""
     members = run.last_members
     classes = max(len(member.labels) for member in members)
-    figure = Figure(figsize=(_WIDTH, 3.6))
+    figure = Figure(figsize=(WIDTH, 3.6))
     axes = figure.add_subplot()
     # A step for each client, and one without height between two of them.
     edges = (np.arange(len(members))[:, None] + [-0.4, 0.4]).ravel()
@@ -180,7 +181,7 @@ def data(run: RunFiles) -> Picture:
     if 0 < classes <= _MOST_CLASSES:
         figure.legend(title="class", loc="outside right upper", reverse=True)
     kinds = f"stacked by {classes} classes" if classes else "of classes only they know"
-    return _svg(figure, f"Bar chart of the training images of {len(members)} clients, {kinds}")
+    return svg(figure, f"Bar chart of the training images of {len(members)} clients, {kinds}")
 
 
 def title(column: str) -> str:
@@ -202,7 +203,7 @@ def _over_rounds(
     cells = np.full((len(members), last - first + 1), np.nan)
     for member in run.members:
         cells[rows[member.client], member.round - first] = value(member)
-    figure = Figure(figsize=(_WIDTH, min(9.0, 1.4 + 0.26 * len(members))))
+    figure = Figure(figsize=(WIDTH, min(9.0, 1.4 + 0.26 * len(members))))
     axes = figure.add_subplot()
     drawn = axes.imshow(
         cells,
@@ -214,7 +215,7 @@ def _over_rounds(
     axes.grid(visible=False)
     axes.set_xlabel("round")
     axes.set_xlim(first - 0.5, last + 0.5)
-    axes.xaxis.set_major_locator(_whole_numbers())
+    axes.xaxis.set_major_locator(whole_numbers())
     _name_clients(axes, members, "y")
     return figure, drawn
 
@@ -236,7 +237,8 @@ def _with_gaps(values: np.ndarray) -> np.ndarray:
     return np.stack([values, np.zeros(len(values))], axis=1).ravel()[:-1]
 
 
-def _whole_numbers() -> MaxNLocator:
+def whole_numbers() -> MaxNLocator:
+    """Ticks of an axis of rounds."""
     return MaxNLocator(integer=True, min_n_ticks=1)
 
 
@@ -290,7 +292,8 @@ def _blocks(members: Sequence[Member]) -> Iterator[tuple[str, list[int]]]:
         yield domain, list(found)
 
 
-def _svg(figure: Figure, alt: str) -> Picture:
+def svg(figure: Figure, alt: str) -> Picture:
+    """A chart."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg")
     return Picture(_uri("svg+xml", buffer.getvalue()), alt)

@@ -5,14 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
 from huscf_flwr.config import RunConfig
 from huscf_flwr.evaluation.scores import REAL
 from huscf_flwr.report import figures
 from huscf_flwr.report.figures import Picture
 from huscf_flwr.report.files import TRAINING, RunFiles, flat, read_run
-from huscf_flwr.report.template import TEMPLATE
+from huscf_flwr.report.rendering import readable, render
+from huscf_flwr.report.template import RUN
 from huscf_flwr.system.files import replacing
 
 _STRIP = 6  # rounds of which a cluster's grids are shown
@@ -39,16 +38,11 @@ def write_page(folder: Path) -> Path:
     OSError: the page cannot be written, or a picture not be read.
     """
     run = read_run(folder)
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["value"] = _value
     with figures.style():
         content = _content(run)
-    page = environment.from_string(TEMPLATE).render(content)
     path = folder / "report.html"
     with replacing(path) as aside:
-        aside.write_text(page.lstrip(), encoding="utf-8")
+        aside.write_text(render(RUN, content), encoding="utf-8")
     return path
 
 
@@ -145,7 +139,7 @@ def _beside_real(scores: Mapping[str, Any], details: Mapping[str, Any]) -> dict[
     def text(score: Any, real: Any) -> Any:
         if isinstance(score, Mapping):
             return {name: text(value, (real or {}).get(name)) for name, value in score.items()}
-        return score if real is None else f"{_value(score)} ({_value(real)})"
+        return score if real is None else f"{readable(score)} ({readable(real)})"
 
     return {name: text(score, details.get(name, {}).get("real")) for name, score in scores.items()}
 
@@ -223,19 +217,6 @@ def _cost_rows(run: RunFiles) -> _Rows:
 
 def _round_seconds(run: RunFiles) -> Sequence[float]:
     return list({row.round: row.values["seconds"] for row in run.metrics}.values())
-
-
-def _value(value: Any) -> str:
-    """A value of any JSON or TOML file, for readers."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list):
-        return ", ".join(_value(item) for item in value)
-    return str(value)
 
 
 def _duration(seconds: float) -> str:

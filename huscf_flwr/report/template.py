@@ -1,9 +1,9 @@
-"""The template of the report page.
+"""The templates of the pages.
 
-In a module, not an .html file: a Flower bundle leaves such files out.
+In a module, not .html files: a Flower bundle leaves such files out.
 """
 
-TEMPLATE = """\
+MACROS = """\
 {% macro chart(picture) %}
 <figure class="chart"><img src="{{ picture.uri }}" alt="{{ picture.alt }}"></figure>
 {% endmacro %}
@@ -26,6 +26,10 @@ TEMPLATE = """\
 </tbody>
 </table></div>
 {% endmacro %}
+"""
+"""A chart, a picture with its caption, a table."""
+
+BASE = """\
 <!DOCTYPE html>
 <html lang="en">
 <head>
@@ -99,6 +103,10 @@ figcaption { padding-top: 0.4rem; font-size: 0.85rem; color: #5b6570; text-align
   .strip { grid-template-columns: repeat(2, 1fr); }
   .pair { grid-template-columns: 1fr; }
 }
+.better, .worse { font-weight: 600; }
+.better { color: #1a7f37; }
+.worse { color: #b3261e; }
+@media (prefers-color-scheme: dark) { .better { color: #57c27a; } .worse { color: #f2877f; } }
 summary { cursor: pointer; color: var(--link); }
 @media print { figure, tr { break-inside: avoid; } }
 </style>
@@ -118,6 +126,16 @@ summary { cursor: pointer; color: var(--link); }
 {% endfor %}
 </dl>
 
+{% block body %}{% endblock %}
+</body>
+</html>
+"""
+"""A page: `name`, `about`, `sections` by their ids, `headline`; the rest is the block `body`."""
+
+RUN = """\
+{% extends "base" %}
+{% from "macros" import chart, grid, table %}
+{% block body %}
 <h2 id="scores">{{ sections.scores }}</h2>
 {% if scores %}{{ table(scores_head, scores) }}{% endif %}
 {% if details %}
@@ -200,6 +218,6 @@ computes, sends and receives, and keeps the server busy.</p>
 <div class="config">{{ table(["key", "value", "default"], config) }}</div>
 </details>
 <p class="faint">{{ versions|join(", ") }}</p>
-</body>
-</html>
+{% endblock %}
 """
+"""The report of one run."""

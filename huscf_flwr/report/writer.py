@@ -7,18 +7,16 @@ import csv
 import json
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from huscf_flwr.config import RunConfig, Value
+from huscf_flwr.config import RunConfig
 from huscf_flwr.data.partition import label_counts
 from huscf_flwr.data.sources import load_domain
 from huscf_flwr.errors import UserError, cause
@@ -29,6 +27,7 @@ from huscf_flwr.planning.plan import Plan
 from huscf_flwr.planning.timeline import draw_timeline
 from huscf_flwr.report.board import Board, require_tensorboard
 from huscf_flwr.report.checkpoint import Checkpoint, client_states
+from huscf_flwr.report.config_file import config_as_toml
 from huscf_flwr.report.files import BY_CUT, CLUSTERS, DETAILS, METRICS, OTHERS, PLACE, Member
 from huscf_flwr.report.grids import GRID_ROWS, by_class, save_grid, save_images
 from huscf_flwr.report.page import write_page
@@ -37,8 +36,6 @@ from huscf_flwr.system.cpu import peak_memory_mb
 from huscf_flwr.system.files import replacing
 
 log = logging.getLogger(__name__)
-
-_VERSIONS = ("flwr", "numpy", "scikit-learn", "torch")
 
 
 class RunReport:
@@ -73,7 +70,7 @@ class RunReport:
         UserError: the folder cannot be written, or holds a run already.
         """
         self.folder = _create_folder(self._config, self._base)
-        text = _toml(self._config.as_dict())
+        text = config_as_toml(self._config)
         (self.folder / "config.toml").write_text(text, encoding="utf-8")
         if self._config.tensorboard:
             self._board = Board(self.folder)
@@ -380,15 +377,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, tuple):
         return " ".join(map(str, value))
     return f"{value:.6g}" if isinstance(value, float) else value
-
-
-def _toml(values: Mapping[str, Value]) -> str:
-    """A config as TOML, with the versions used in comments."""
-    lines = [f"{key} = {_toml_value(value)}" for key, value in values.items()]
-    versions = [f"python {sys.version.split()[0]}", *(f"{n} {version(n)}" for n in _VERSIONS)]
-    return "\n".join([*lines, "", *(f"# {line}" for line in versions)]) + "\n"
-
-
-def _toml_value(value: Value) -> str:
-    """JSON, which is TOML but for two things: escaped surrogates, and a plain delete character."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -10,11 +10,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from huscf_flwr.defences.guard import Seen
+from huscf_flwr.defences.guarded import Seen
 from huscf_flwr.nets import NetSpec, PartialGAN, net_shapes, run_blocks
 from huscf_flwr.nets.losses import loss_if_fake, loss_if_real
 from huscf_flwr.split.cuts import Cut
 from huscf_flwr.split.exchanges import Exchange
+from huscf_flwr.tensors import Tensors
 
 _SAMPLES = 32
 """Of a generator's tail, the most costly part: enough to tell where gradients point."""
@@ -47,6 +48,14 @@ class Audit:
                 return {"fake": self._of_images(generated[:_SAMPLES], wanted[:_SAMPLES])}
             case _:
                 return {}
+
+    def belief(self, exchange: int, answer: Tensors) -> float | None:
+        """See `Auditor`."""
+        if exchange != Exchange.DISCRIMINATE:
+            return None
+        with torch.no_grad():
+            logits = {n: run_blocks(self._disc_tail, answer[n].cpu()) for n in ("real", "fake")}
+        return float(logits["real"].sigmoid().mean() - logits["fake"].sigmoid().mean())
 
     def _of_tail(self, loss: Callable[[Tensor], Tensor], outputs: Tensor) -> Tensor:
         """Gradient of a loss of the discriminator at its segment's outputs."""

@@ -1,0 +1,134 @@
+"""A server's half whose clients' requests a guard looks at first."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from huscf_flwr.defences.guard import Guard, UsualFrames
+from huscf_flwr.procedure import ExchangeSpec, ServerHalf, ServerIteration
+from huscf_flwr.tensors import Tensors
+
+Seen = Mapping[int, tuple[Tensors, Tensors]]
+"""By exchange of an iteration: what a client has sent, and what it was answered."""
+
+
+class Auditor(Protocol):
+    """Knows about what a client should send."""
+
+    def expected(self, exchange: int, seen: Seen) -> Mapping[str, Tensor]:
+        """Its gradients in an exchange, by name; nothing if it sends others things."""
+        ...
+
+    def belief(self, exchange: int, answer: Tensors) -> float | None:
+        """How much more real than generated ones the discriminator finds its real images.
+
+        By what it is answered: the difference of probabilities, in [-1, 1]; None if that does not
+        tell.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the server knows of what a client sends in a round.
+
+    Attributes
+    ----------
+    usual: how large it usually is.
+    auditor: who knows more of it, if anybody does.
+    placed: whether it and others have trained these nets on images of the same kind.
+    """
+
+    usual: UsualFrames
+    auditor: Auditor | None = None
+    placed: bool = False
+
+
+class Guarded:
+    """Such a half, a `ServerHalf` itself."""
+
+    def __init__(
+        self,
+        half: ServerHalf,
+        guard: Guard,
+        known: Mapping[int, Known],
+        peers: Collection[int],
+    ) -> None:
+        """`known` is of all clients of the round, `peers` are those that this half serves."""
+        self._half = half
+        self.guard = guard
+        self.usual = {client: own.usual for client, own in known.items()}
+        self.peers = peers
+        auditors = {client: known[client].auditor for client in peers}
+        self.auditors = {client: own for client, own in auditors.items() if own is not None}
+        self.placed = [client for client in self.auditors if known[client].placed]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._half.dtype
+
+    def exchanges(self, place: object) -> Sequence[ExchangeSpec]:
+        return self._half.exchanges(place)
+
+    def iteration(self, places: Mapping[int, object]) -> "GuardedIteration":
+        """Begin an iteration of these clients."""
+        names = [spec.name for spec in self._half.exchanges(next(iter(places.values())))]
+        return GuardedIteration(self, self._half.iteration(places), list(places), names)
+
+
+class GuardedIteration:
+    """One iteration of such a half."""
+
+    def __init__(
+        self,
+        half: Guarded,
+        iteration: ServerIteration,
+        clients: Collection[int],
+        names: Sequence[str],
+    ) -> None:
+        """`names` are those of the exchanges."""
+        self._half = half
+        self._iteration = iteration
+        self._names = names
+        self._guard = half.guard
+        self._seen: dict[int, dict[int, tuple[Tensors, Tensors]]] = {
+            client: {} for client in half.guard.audited(clients) if client in half.auditors
+        }
+        placed = [client for client in half.placed if client in clients]
+        self._unknown = half.guard.unknown(placed)
+        if len(self._unknown) < len(placed):
+            half.guard.judge(half.placed)
+
+    @property
+    def results(self) -> Mapping[int, Tensor]:
+        return self._iteration.results
+
+    @property
+    def refused(self) -> Mapping[int, str]:
+        return self._guard.refused
+
+    def answer(self, exchange: int, requests: Mapping[int, Tensors]) -> Mapping[int, Tensors]:
+        """Compute an exchange for all whom the guard lets through."""
+        name, half = self._names[exchange], self._half
+        found = self._guard.bounded(exchange, requests, half.usual, half.peers, name)
+        for client in found.keys() & self._seen.keys():
+            due = half.auditors[client].expected(exchange, self._seen[client])
+            if due:
+                self._guard.audit(client, found[client], due, name)
+        good = {client: sent for client, sent in found.items() if client not in self.refused}
+        if not good:
+            return {}
+        answers = self._iteration.answer(exchange, good)
+        for client in answers.keys() & self._seen.keys():
+            self._seen[client][exchange] = good[client], answers[client]
+        for client in answers.keys() & self._unknown:
+            belief = half.auditors[client].belief(exchange, answers[client])
+            if belief is not None:
+                self._guard.believe(client, belief)
+        return answers
+
+    def step(self, exchange: int) -> None:
+        self._iteration.step(exchange)

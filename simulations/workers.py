@@ -1,0 +1,169 @@
+"""Where the runs of a comparison are trained: in this process, in several, or on a Ray cluster."""
+
+import io
+import logging
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from huscf_flwr.config import RunConfig
+from huscf_flwr.errors import UserError, cause
+from huscf_flwr.report.config_file import config_as_toml
+from huscf_flwr.report.page import write_page
+from huscf_flwr.system.cpu import cores
+from simulations.engine import Engine
+
+log = logging.getLogger("huscf_flwr.compare")
+
+Failure = str | None
+"""Why a run ended early, if it did."""
+
+Workers = Callable[[Sequence[RunConfig], str], Iterator[tuple[int, Failure]]]
+"""Train runs, with relative data paths below a folder; as each ends, its index and how."""
+
+_PREFIX = "huscf: "
+
+
+def in_this_process(runs: Sequence[RunConfig], base_dir: str) -> Iterator[tuple[int, Failure]]:
+    """One after the other; see `Workers`."""
+    for index, config in enumerate(runs):
+        failure: Failure = None
+        try:
+            Engine(config, base_dir).run()
+        except UserError as error:
+            failure = str(error)
+        except Exception as error:  # whatever it is, the other runs go on
+            log.exception("%s", config.name)
+            failure = f"{type(error).__name__}: {cause(error)}"
+        yield index, failure
+
+
+@dataclass(frozen=True)
+class Processes:
+    """So many processes of this machine at a time, which share its cores; see `Workers`.
+
+    What a run logs is in `<its folder>.log`.
+    """
+
+    jobs: int
+
+    def __call__(self, runs: Sequence[RunConfig], base_dir: str) -> Iterator[tuple[int, Failure]]:
+        threads = max(1, cores() // min(self.jobs, max(1, len(runs))))
+        running: set[subprocess.Popen[bytes]] = set()
+        pool = ThreadPoolExecutor(self.jobs)
+        try:
+            found = {
+                pool.submit(_in_process, config, base_dir, threads, running): index
+                for index, config in enumerate(runs)
+            }
+            for future in as_completed(found):
+                yield found[future], future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(running):
+                process.terminate()
+            pool.shutdown()
+
+
+def _in_process(
+    config: RunConfig, base_dir: str, threads: int, running: set[subprocess.Popen[bytes]]
+) -> Failure:
+    output = Path(base_dir) / config.output_dir
+    log_file = output.with_name(f"{output.name}.log")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "config.toml"
+        file.write_text(config_as_toml(config), encoding="utf-8")
+        with log_file.open("wb") as lines:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "huscf_flwr.cli", "train", "--config", str(file)],
+                cwd=base_dir,
+                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+                stdout=lines,
+                stderr=subprocess.STDOUT,
+            )
+            running.add(process)
+            try:
+                code = process.wait()
+            finally:
+                running.discard(process)
+    if code == 0:
+        return None
+    if code < 0:
+        return f"its process was ended by signal {-code}"
+    last = log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+    return last[0].removeprefix(_PREFIX) if last else f"its process ended with {code}"
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """A Ray cluster, on which each run is a task; see `Workers`.
+
+    Its machines have this package, and at the same paths the data that runs name. What a run
+    leaves comes back to its folder here.
+
+    Attributes
+    ----------
+    address: of the cluster, as `ray.init` takes it.
+    cpus, gpus: what a run is given.
+    """
+
+    address: str
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    def __call__(self, runs: Sequence[RunConfig], base_dir: str) -> Iterator[tuple[int, Failure]]:
+        import ray
+
+        try:
+            ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # ray has many for this
+            raise UserError(f"--ray {self.address}: no cluster there: {cause(error)}") from None
+        try:
+            task = ray.remote(_packed)
+            task = task.options(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=0)
+            threads = max(1, int(self.cpus))
+            waiting = {
+                task.remote(config, base_dir, threads): index for index, config in enumerate(runs)
+            }
+            while waiting:
+                (done,), _ = ray.wait(list(waiting), num_returns=1)
+                index = waiting.pop(done)
+                try:
+                    failure, content = ray.get(done)
+                except ray.exceptions.RayError as error:
+                    failure, content = f"its Ray task ended: {cause(error)}", b""
+                if content:
+                    _unpack(content, Path(base_dir) / runs[index].output_dir)
+                yield index, failure
+        finally:
+            ray.shutdown()
+
+
+def _packed(config: RunConfig, base_dir: str, threads: int) -> tuple[Failure, bytes]:
+    """Train on a machine of a cluster: why it ended early, if it did, and what it left."""
+    if not Path(base_dir).is_dir():
+        return f"{base_dir} is not on the machine {os.uname().nodename}", b""
+    with tempfile.TemporaryDirectory() as folder:
+        there = Path(folder) / "run"
+        failure = _in_process(replace(config, output_dir=str(there)), base_dir, threads, set())
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w") as archive:
+            if there.is_dir():
+                archive.add(there, arcname=".")
+            archive.add(there.with_name("run.log"), arcname="run.log")
+        return failure, content.getvalue()
+
+
+def _unpack(content: bytes, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        archive.extractall(folder, filter="data")
+    (folder / "run.log").replace(folder.with_name(f"{folder.name}.log"))
+    if (folder / "summary.json").exists():
+        write_page(folder)  # which names its folder

@@ -1,0 +1,173 @@
+"""What crosses between clients and server, all of it, is what each strategy says."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import tiny
+from flwr.common import (
+    EvaluateIns,
+    EvaluateRes,
+    FitIns,
+    FitRes,
+    Parameters,
+    parameters_to_ndarrays,
+)
+
+from huscf_flwr.clients.base import GANClient
+from huscf_flwr.clients.mixing import LABELS, MIX_IMAGES, MIX_LABELS
+from huscf_flwr.clients.whole import ACTIVATION
+from huscf_flwr.procedure import ClientTraining, Steps
+from simulations.engine import BegunTraining, Engine, InProcessClient
+from strategies.base import GANStrategy
+from strategies.crossing import What
+
+FRAMES = {
+    **{
+        (exchange, name): What.ACTIVATIONS
+        for exchange in ("GENERATE", "DISCRIMINATE", "JUDGE")
+        for name in ("fake", "real")
+    },
+    **{
+        (exchange, name): What.GRADIENTS
+        for exchange in ("DISCRIMINATOR_STEP", "JUDGE_GRADIENT", "GENERATOR_STEP")
+        for name in ("fake", "real")
+    },
+    ("GENERATE", "trained"): What.GENERATED,
+    ("GENERATE", "judged"): What.GENERATED,
+    ("GENERATE", "trained-labels"): What.GENERATED_LABELS,
+    ("GENERATE", "judged-labels"): What.GENERATED_LABELS,
+    ("FEEDBACK", "judged"): What.FEEDBACK,
+}
+BYTES = {
+    MIX_IMAGES: What.GENERATED,
+    MIX_LABELS: What.GENERATED_LABELS,
+    "outputs": What.PROBE,
+}
+PARAMETERS = ("gen.", "disc.", "central.")
+OTHERS = {ACTIVATION: What.MEAN_ACTIVATION, LABELS: What.LABEL_SET}
+LONGEST = 4000  # of a text: certificates are as long
+
+
+class Recorder:
+    """Sees all that goes to clients of this process, and all that comes from them."""
+
+    def __init__(self) -> None:
+        self.seen: set[tuple[What, bool, bool]] = set()
+        """What, whether a client sent it, whether in an iteration."""
+        self.arrays: list[np.ndarray] = []
+        self.strategy: GANStrategy | None = None
+
+    def kept(self, what: What, array: Any, *, sent: bool, in_iterations: bool) -> None:
+        self.seen.add((what, sent, in_iterations))
+        self.arrays.append(np.asarray(array))
+
+    def parameters(self, names: list[str], parameters: Parameters, *, sent: bool) -> None:
+        for name, array in zip(sorted(names), parameters_to_ndarrays(parameters), strict=True):
+            what = What.PARAMETERS if name.startswith(PARAMETERS) else OTHERS[name]
+            self.kept(what, array, sent=sent, in_iterations=False)
+
+    def scalars(self, values: Mapping[str, Any], *, sent: bool) -> None:
+        for name, value in values.items():
+            if isinstance(value, bytes):
+                array = np.load(io.BytesIO(value), allow_pickle=False)
+                self.kept(BYTES[name], array, sent=sent, in_iterations=False)
+            else:
+                assert isinstance(value, int | float | bool) or len(value) < LONGEST, name
+
+    def steps(self, half: Any, steps: Steps) -> Steps:
+        request = next(steps, None)
+        for exchange in half.exchanges:
+            assert request is not None
+            for name, tensor in request.items():
+                what = FRAMES[exchange.name, name]
+                self.kept(what, tensor.detach().numpy(), sent=True, in_iterations=True)
+            answer = yield request
+            for name, tensor in answer.items():
+                what = FRAMES[exchange.name, name]
+                self.kept(what, tensor.detach().numpy(), sent=False, in_iterations=True)
+            try:
+                request = steps.send(answer)
+            except StopIteration as done:
+                return done.value
+        raise AssertionError("an iteration with more exchanges than it says")
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    found = Recorder()
+    begin, finish = InProcessClient.begin, BegunTraining.finish
+    evaluate = InProcessClient.evaluate
+    begun = GANClient.begin
+
+    def watched_begin(client: InProcessClient, ins: FitIns) -> BegunTraining:
+        started = begin(client, ins)
+        found.parameters(started.client.handed(ins.config), ins.parameters, sent=False)
+        found.scalars(ins.config, sent=False)
+        return started
+
+    def watched_training(client: GANClient, parameters: Any, config: Any) -> ClientTraining:
+        part = begun(client, parameters, config)
+        half, iteration = part.half, part.half.iteration
+        if half.exchanges:
+            half.iteration = lambda batch: found.steps(half, iteration(batch))  # type: ignore[method-assign]
+        return part
+
+    def watched_finish(started: BegunTraining) -> FitRes:
+        result = finish(started)
+        assert found.strategy is not None
+        clients = found.strategy.roster.clients.values()
+        (info,) = (info for info in clients if info.number == started.number)
+        found.parameters(list(found.strategy._due(info)), result.parameters, sent=True)
+        found.scalars(result.metrics, sent=True)
+        return result
+
+    def watched_evaluate(client: InProcessClient, ins: EvaluateIns, **more: Any) -> EvaluateRes:
+        blocks = len(parameters_to_ndarrays(ins.parameters))
+        found.parameters([f"disc.{i}" for i in range(blocks)], ins.parameters, sent=False)
+        found.scalars(ins.config, sent=False)
+        result = evaluate(client, ins, **more)
+        found.scalars(result.metrics, sent=True)
+        return result
+
+    monkeypatch.setattr(InProcessClient, "begin", watched_begin)
+    monkeypatch.setattr(InProcessClient, "evaluate", watched_evaluate)
+    monkeypatch.setattr(BegunTraining, "finish", watched_finish)
+    monkeypatch.setattr(GANClient, "begin", watched_training)
+    return found
+
+
+@pytest.mark.usefixtures("few_steps")
+@pytest.mark.parametrize(
+    "strategy", ["huscf", "fedgan", "clustered-fedgan", "mdgan", "fedsplitgan", "pflgan", "hflgan"]
+)
+def test_what_crosses_is_what_the_strategy_says(
+    strategy: str, folder: Path, recorder: Recorder
+) -> None:
+    config = tiny(
+        strategy=strategy, clusters="auto", num_server_rounds=3, hfl_edges=1, output_dir="out"
+    )
+    engine = Engine(config, str(folder))
+    recorder.strategy = engine.strategy
+    engine.run()
+
+    said = {
+        (one.what, sent, one.in_iterations)
+        for one in engine.strategy.crosses
+        for sent, really in ((True, one.sent), (False, one.received))
+        if really
+    }
+    assert recorder.seen == said
+
+    # And none of it is an image that anybody has, or its label.
+    stored = [np.load(folder / f"{name}.npz")["images"] for name in ("one", "two")]
+    real = np.concatenate(stored).reshape(60, -1) / 127.5 - 1
+    size = real.shape[1]
+    for array in recorder.arrays:
+        if array.size % size == 0 and np.issubdtype(array.dtype, np.floating):
+            rows = array.reshape(-1, size)
+            nearest = np.abs(rows[:, None] - real[None]).max(axis=2).min()
+            assert nearest > 1e-3
