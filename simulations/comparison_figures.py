@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from huscf_flwr.report.figures import WIDTH, Picture, svg, title, whole_numbers
 from huscf_flwr.report.files import COSTS, Measured
@@ -81,7 +82,8 @@ def curves(by_domain: Mapping[str, Curves], score: str) -> Picture | None:
                 axes.xaxis.set_major_locator(whole_numbers())
             else:
                 axes.set_xscale("log")
-        row[0].set_ylabel(title(score))
+                axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+                axes.xaxis.set_minor_formatter(NullFormatter())
     handles = {
         name: handle
         for axes in panels.flat

@@ -123,7 +123,7 @@ def _cost(rows: Sequence[Row], method: str, cost: str) -> float | None:
     return statistics.fmean(values) if values else None
 
 
-def _curves(read: Sequence[tuple[Run, RunFiles]]) -> Iterator[figures.Picture]:
+def _curves(read: Sequence[tuple[Run, RunFiles]]) -> Iterator[dict[str, Any]]:
     """For each score that rounds have, its charts."""
     by_domain: dict[str, dict[str, list[list[Measured]]]] = {}
     for run, files in read:
@@ -131,7 +131,7 @@ def _curves(read: Sequence[tuple[Run, RunFiles]]) -> Iterator[figures.Picture]:
             by_domain.setdefault(domain, {}).setdefault(run.method, []).append(lines)
     for score in _CURVES:
         if (picture := comparison_figures.curves(by_domain, score)) is not None:
-            yield picture
+            yield {"title": figures.title(score), "picture": picture}
 
 
 def _grids(read: Sequence[tuple[Run, RunFiles]]) -> Iterator[dict[str, Any]]:

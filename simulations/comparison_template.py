@@ -22,13 +22,15 @@ what the generator of a client's cluster gets, on average over the domain's clie
 {% endfor %}
 {% if scenario.costs %}
 <h3>What it costs</h3>
-<p>Seconds of a training iteration as predicted for the devices of the run; what a client sends and
-receives, and computes, in a round.</p>
+<p>Seconds of training in a round as predicted for the devices of the run, cohorts one after the
+other; what a client sends and receives, and computes, in a round.</p>
 {{ table(scenario.costs_head, scenario.costs) }}
 {% endif %}
 {% if scenario.curves %}
-<h3>Over rounds, computing and bytes</h3>
-{% for picture in scenario.curves %}{{ chart(picture) }}{% endfor %}
+{% for one in scenario.curves %}
+<h3>{{ one.title }}, over rounds, computing and bytes</h3>
+{{ chart(one.picture) }}
+{% endfor %}
 <p>Lines are means over seeds, shades reach from the least to the most.</p>
 {% endif %}
 {% for one in scenario.grids %}

@@ -17,7 +17,7 @@ from huscf_flwr.report.files import OTHERS
 from simulations.compare import Run
 
 PUBLISHED = Path(__file__).with_name("published.toml")
-COSTS = ("predicted_latency_s", "client_megabytes_per_round", "client_gflops_per_round")
+COSTS = ("predicted_round_s", "client_megabytes_per_round", "client_gflops_per_round")
 """Values of a row that are no scores, and the same for all domains of a run."""
 _UTILITY = ("accuracy", "precision", "recall", "f1", "fpr")
 _BETTER_LOW = ("distance", "fpr")
@@ -145,7 +145,7 @@ def _scores(summary: Mapping[str, Any], domain: str) -> dict[str, float]:
 
 def _costs(summary: Mapping[str, Any]) -> dict[str, float]:
     """What is known of them: runs of older versions say less."""
-    found: dict[str, float | None] = {COSTS[0]: summary.get("latency", {}).get("predicted_s")}
+    found: dict[str, float | None] = {COSTS[0]: summary.get("latency", {}).get(COSTS[0])}
     if costs := summary.get("costs_per_client_and_round"):
         found[COSTS[1]] = (costs["sent_bytes"] + costs["received_bytes"]) / 1e6
         found[COSTS[2]] = costs["gflops"]

@@ -4,8 +4,9 @@ import importlib
 
 from huscf_flwr.errors import UserError
 from strategies.base import GANStrategy
+from strategies.clustered_fedgan import ClusteredFedGAN
 from strategies.exchanging import ExchangingStrategy
-from strategies.fedgan import ClusteredFedGAN, FedGAN
+from strategies.fedgan import FedGAN
 from strategies.fedsplitgan import FedSplitGAN
 from strategies.hflgan import HFLGAN
 from strategies.huscf import HuSCF

@@ -31,7 +31,6 @@ from huscf_flwr.procedure import ClientTraining
 from huscf_flwr.report.checkpoint import Checkpoint, checkpoint_to_resume, states_of_clients
 from huscf_flwr.report.records import ClientInfo, RoundCosts, RoundRecord
 from huscf_flwr.report.writer import RunReport
-from huscf_flwr.runner.cohorts import share
 from huscf_flwr.runner.pace import Progress
 from huscf_flwr.split.cuts import Cut
 from strategies.costs import iteration_flops, message_bytes
@@ -204,15 +203,27 @@ class GANStrategy(EvaluatingStrategy):
         """How long an iteration of this fleet should take, which shares it."""
         return unsplit_seconds(self.costs, fleet, self.passes)
 
-    def latency(self) -> dict[str, Any]:
-        """How long an iteration should take, and for which devices; None where unknown."""
+    def fleet(self) -> Fleet | None:
+        """The clients' devices and the server, as far as they are known."""
         clients = list(self.roster.clients.values())
-        fleet = self.devices.fleet(clients) if self.devices.planned else None
+        return self.devices.fleet(clients) if self.devices.planned else None
+
+    def cohorts(self) -> int:
+        """In how many cohorts the clients train, one after the other."""
+        return 1
+
+    def latency(self) -> dict[str, Any]:
+        """How long an iteration and a round should take, and for which devices.
+
+        None where that is unknown.
+        """
+        fleet = self.fleet()
         if fleet is None:
-            return {"predicted_s": None, "predicted_for": None}
-        fleet = fleet.of_size(share(len(clients), self.config.cohort_size))
+            return dict.fromkeys(("predicted_s", "predicted_round_s", "predicted_for"))
+        seconds = self.iteration_seconds(fleet.of_size(len(self.roster.clients) / self.cohorts()))
         return {
-            "predicted_s": self.iteration_seconds(fleet),
+            "predicted_s": seconds,
+            "predicted_round_s": seconds * self.cohorts() * self._iterations,
             "predicted_for": str(self.devices),
         }
 

@@ -16,6 +16,7 @@ from huscf_flwr.defences.guarded import Guarded, Known
 from huscf_flwr.procedure import ClientTraining, ServerHalf, exchanged_bytes
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
+from huscf_flwr.runner.cohorts import share
 from huscf_flwr.runner.in_process import InProcessRunner
 from huscf_flwr.runner.pace import Progress
 from huscf_flwr.runner.runner import Runner, RunnerSettings
@@ -164,6 +165,10 @@ class ExchangingStrategy(GANStrategy):
     def _bytes(self, info: ClientInfo) -> list[int]:
         half = self.server_half(info)
         return exchanged_bytes(half.exchanges(self.place(info)), half.dtype)
+
+    def cohorts(self) -> int:
+        clients = len(self.roster.clients)
+        return -(-clients // share(clients, self.config.cohort_size))
 
     def latency(self) -> dict[str, Any]:
         pace = self.runner.pace

@@ -1,26 +1,23 @@
 """FedGAN: every client trains whole nets on its own, and all are averaged by size.
 
 Source: Rasouli, Sun, Rajagopal: "FedGAN: Federated Generative Adversarial Networks for
-Distributed Data" (2020). The comparison for HuSCF: no split; and no clusters, or the same.
+Distributed Data" (2020). The comparison for HuSCF: no split, and no clusters.
 """
 
 from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-import torch
 
 from huscf_flwr.clients.base import GANClient
-from huscf_flwr.clients.whole import ACTIVATION, ObservedGANClient, WholeGANClient
+from huscf_flwr.clients.whole import WholeGANClient
 from huscf_flwr.clustering.averages import aggregate_apart
 from huscf_flwr.clustering.clusters import grouped
 from huscf_flwr.clustering.kld_weights import weights
-from huscf_flwr.nets import State, whole_net
+from huscf_flwr.nets import whole_net
 from huscf_flwr.report.records import ClientInfo
-from huscf_flwr.split.cuts import Cut, middle
+from huscf_flwr.split.cuts import Cut
 from strategies.base import GANStrategy
-from strategies.crossing import PARAMETERS, PROBE, Crossing, What
-from strategies.grouping import GroupingStrategy
 from strategies.updates import Combined, Update
 
 
@@ -50,22 +47,3 @@ class FedGAN(GANStrategy):
         return Combined(
             aggregate_apart(states, groups, shares, self.defences.average), assignment, shares
         )
-
-
-class ClusteredFedGAN(GroupingStrategy, FedGAN):
-    """FedGAN inside the clusters of the run key `clusters`, found as HuSCF finds them.
-
-    What HuSCF would be without splitting. With `clusters="domains"` it is FedGAN among the clients
-    of each domain, with `clusters="clients"` everybody trains alone.
-    """
-
-    client_class: ClassVar[type[GANClient]] = ObservedGANClient
-    crosses = (
-        PARAMETERS,
-        PROBE,
-        Crossing(What.MEAN_ACTIVATION, sent=True, received=False, in_iterations=False),
-    )
-
-    def also_due(self) -> State:
-        disc = self.shapes.disc
-        return {ACTIVATION: torch.zeros(disc[middle(len(disc))])}

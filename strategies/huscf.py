@@ -20,6 +20,7 @@ from huscf_flwr.defences.guarded import Known
 from huscf_flwr.defences.levels import whole_nets
 from huscf_flwr.errors import UserError, cause
 from huscf_flwr.nets import GEN, State, initial_state, select_blocks
+from huscf_flwr.planning.devices import Fleet
 from huscf_flwr.planning.measure import server_flops_per_s
 from huscf_flwr.planning.search import SEARCHES
 from huscf_flwr.procedure import exchanged_bytes
@@ -257,10 +258,15 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         self.server.keep({**self.assignment, **assignment}.values())
         return Combined(models, assignment, cluster_weights, klds)
 
+    def fleet(self) -> Fleet | None:
+        return None if self.planner.plan is None else self.planner.plan.fleet
+
+    def iteration_seconds(self, fleet: Fleet) -> float:
+        assert self.planner.plan is not None
+        return self.planner.plan.predict(float(fleet.clients.sum()))
+
     def latency(self) -> dict[str, Any]:
-        pace, plan = self.runner.pace, self.planner.plan
-        return {
-            "predicted_s": plan and plan.predict(pace.clients if pace else plan.cohort),
-            "predicted_for": plan and str(self.devices),
-            "measured_s": pace and pace.seconds,
-        }
+        found, pace, plan = super().latency(), self.runner.pace, self.planner.plan
+        if pace and plan:  # beside what was measured, for as many clients
+            found["predicted_s"] = plan.predict(pace.clients)
+        return found

@@ -84,12 +84,19 @@ def test_what_is_no_servers_kit_is_named(
 def test_a_run_of_two_devices_and_strangers_who_get_nowhere(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two rounds; the server has neither device's file nor a domain's name."""
+    """Two rounds; the server has neither device's file nor a domain's name. Rivals train, too."""
     with deployment(tmp_path, 2) as running:
         _strangers(tmp_path, running.port)
         monkeypatch.setenv("FLWR_HOME", str(running.home))
         keys = {"num-clients": 2, "cohort": "all", "output-dir": str(tmp_path / "out")}
         log = flwr_run(tmp_path, {**SMALL, **keys})
+        for strategy in ("mdgan", "fedsplitgan"):
+            rival = {"strategy": strategy, "num-server-rounds": 1, "evaluate-every": 2}
+            rival["output-dir"] = str(tmp_path / strategy)
+            text = flwr_run(tmp_path, {**SMALL, **keys, **rival})
+            assert (tmp_path / strategy / "summary.json").exists(), text
+            summary = json.loads((tmp_path / strategy / "summary.json").read_text())
+            assert (summary["rounds"], summary["clients"]) == (1, 2)
     assert (tmp_path / "out" / "summary.json").exists(), log
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["rounds"], summary["clients"], summary["domains"]) == (2, 2, {})
