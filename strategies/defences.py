@@ -65,6 +65,9 @@ class Defences:
         if not self.on:
             return list(updates)
         self._cut, self._blamed = set(), dict(self.guard.refused)
+        for number, refused in self.guard.refused.items():  # maybe when it had done its part
+            reasons.setdefault(number, f"client {number} {refused}")
+        updates = [update for update in updates if update.info.number not in self._blamed]
         moved = {u.info.number: moves(given(u.info), u.state) for u in updates}
         usual = usual_moves(moved.values())
         kept = []

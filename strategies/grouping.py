@@ -52,10 +52,9 @@ class GroupingStrategy(GANStrategy):
         """Whether clusters are known from the first round on."""
         return self.config.clusters in (DOMAINS, CLIENTS)
 
-    @property
-    def told_apart(self) -> bool:
-        """Whether clients in one cluster have images of one kind, as far as can be told."""
-        return self.given or self.probed > 0
+    def told_apart(self, number: int) -> bool:
+        """Whether a client's cluster is that of images like its own, as far as can be told."""
+        return self.given or number in self._probing.found
 
     @property
     def probed(self) -> int:

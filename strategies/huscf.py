@@ -27,7 +27,7 @@ from huscf_flwr.procedure import exchanged_bytes
 from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
-from huscf_flwr.split.audit import Audit
+from huscf_flwr.split.audit import Audit, fooled
 from huscf_flwr.split.cuts import Cut, client_blocks, end_limits
 from huscf_flwr.split.segments import Segments, all_segments
 from huscf_flwr.split.usual import usual_frames
@@ -69,7 +69,8 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         """
         super().__init__(config, report, base_dir, serve=serve)
         self._paced = False
-        self._places: dict[int, int] = {}  # clusters in the round before
+        self.trained_in: dict[int, int] = {}
+        """Clusters that clients have last trained in, since they have been told apart."""
         self.planner = CutPlanner(config, self.shapes, self.devices, self._measure_server)
         self.server = ServerBlocks(
             self._new_segments,
@@ -204,10 +205,13 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         return {"cut": str(info.cut)}
 
     def checkpoint(self, server_round: int) -> Checkpoint:
-        return replace(super().checkpoint(server_round), servers=self.server.checkpoint())
+        found = super().checkpoint(server_round)
+        servers, trained_in = self.server.checkpoint(), self.trained_in.copy()
+        return replace(found, servers=servers, trained_in=trained_in)
 
     def take_up(self, checkpoint: Checkpoint) -> None:
         super().take_up(checkpoint)
+        self.trained_in = checkpoint.trained_in.copy()
         self.server.restore(checkpoint.servers, Counter(self.assignment.values()))
 
     def known(self, clients: list[ClientInfo]) -> Mapping[int, Known]:
@@ -222,11 +226,11 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
                 batch_size=config.batch_size,
                 seed=config.seed,
             )
-            audits = {cut: Audit(config.net_spec, nets, cut) for cut in frames}
+            usually_fooled = fooled(config.net_spec, nets, config.seed)
+            audits = {cut: Audit(config.net_spec, nets, cut, usually_fooled) for cut in frames}
             for number, cut in cuts.items():
-                placed = self.told_apart and self._places.get(number) == cluster
-                found[number] = Known(frames[cut], audits[cut], placed)
-        self._places = {i.number: self.cluster_of(i) for i in clients} if self.told_apart else {}
+                knows = self.told_apart(number) and self.trained_in.get(number) == cluster
+                found[number] = Known(frames[cut], audits[cut], cluster if knows else None)
         return found
 
     def close_round(self) -> tuple[dict[int, Tensor], dict[int, str]]:
@@ -238,6 +242,8 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         return found
 
     def combine(self, server_round: int, updates: list[Update]) -> Combined:
+        infos = [update.info for update in updates if self.told_apart(update.info.number)]
+        self.trained_in |= {info.number: self.cluster_of(info) for info in infos}
         assignment = self.assign(server_round, updates)
         groups = grouped(assignment)
         by_number = {update.info.number: update for update in updates}

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ import torch
 from conftest import (
     BATCH,
     CUTS,
+    SHAPES,
     SPEC,
     bytes_of,
     plans,
@@ -23,12 +25,13 @@ from conftest import (
 from flwr.common import Config
 
 from huscf_flwr.config import RunConfig
+from huscf_flwr.defences.beliefs import Beliefs
 from huscf_flwr.defences.collapse import collapsed, variety
 from huscf_flwr.defences.guard import Guard, Usual, UsualFrames
 from huscf_flwr.defences.guarded import Guarded, Known
 from huscf_flwr.defences.levels import whole_nets
 from huscf_flwr.defences.sizes import bounded_shares, counted_sizes
-from huscf_flwr.nets import initial_state, run_blocks
+from huscf_flwr.nets import each_output, initial_state
 from huscf_flwr.nets.saved import load_tensors
 from huscf_flwr.procedure import ClientTraining
 from huscf_flwr.report.records import ClientInfo
@@ -53,6 +56,42 @@ def sent(seed: int, times: float = 1.0) -> Tensors:
 
 def rms(tensors: Tensors) -> float:
     return float(tensors["fake"].square().mean().sqrt())
+
+
+class TestBeliefs:
+    @pytest.mark.parametrize(
+        ("beliefs", "low"),
+        [
+            ((0.5, 0.4, 0.45, 0.1), {3}),
+            ((0.5, 0.4, 0.45, 0.2), set()),
+            ((0.19, 0.18, 0.19, 0.01), set()),  # of nets that know nothing
+            ((0.5, 0.1), set()),
+            ((0.5, 0.3, 0.99), set()),  # of whom the last would like the second to be refused
+        ],
+    )
+    def test_who_is_below_the_others_by_hand(
+        self, beliefs: tuple[float, ...], low: set[int]
+    ) -> None:
+        found, group = Beliefs(), range(len(beliefs))
+        for look in range(3):
+            assert not found.outliers(group)
+            for client, belief in enumerate(beliefs):
+                found.add(client, belief + 0.01 * (look - 1))
+        assert found.outliers(group) == low
+        assert not found.outliers([*group, 7, 8])  # a quarter of whom are not known
+        found.begin_round()
+        assert not found.outliers(group)
+
+    def test_all_are_looked_at_when_nobody_knows(self) -> None:
+        found, taken, looks = Beliefs(), [], Counter[int]()
+        for _ in range(400):
+            due = found.due(range(4))
+            taken.append(tuple(sorted(due)))
+            looks.update(due)
+            for client in due:
+                found.add(client, 0.5)
+        assert len(set(taken)) > 4
+        assert all(3 < count < 40 for count in looks.values())
 
 
 class TestGuard:
@@ -139,33 +178,14 @@ class TestGuard:
             seen.append(audited)
             for client in audited - guard.refused.keys():
                 sign = -1 if client == 2 else 1
-                guard.audit(client, {"fake": sign * due["fake"]}, due, "GENERATOR_STEP")
+                rows = guard.rows(4)
+                sent = {"fake": sign * due["fake"]}
+                guard.audit(client, sent, {"fake": due["fake"][rows]}, rows, "GENERATOR_STEP")
         assert guard.refused.keys() == {2}
         assert guard.refused[2].startswith("sent gradients that are not those")
         assert 0 < sum(0 in audited for audited in seen) < 60
         guard.begin_round()
         assert 2 in guard.audited(range(4)) and not guard.refused
-
-    def test_who_teaches_otherwise_than_the_others_is_refused(self) -> None:
-        """By three batches; of nets that know something, among three or more."""
-        for beliefs, refused in (
-            ((0.5, 0.4, 0.45, 0.1), {3}),
-            ((0.5, 0.4, 0.45, 0.3), set()),
-            ((0.19, 0.18, 0.19, 0.01), set()),
-            ((0.5, 0.1), set()),
-        ):
-            guard, peers = Guard(), range(len(beliefs))
-            for look in range(3):
-                guard.judge(peers)
-                assert not guard.refused and guard.unknown(peers) == set(peers), look
-                for client, belief in enumerate(beliefs):
-                    guard.believe(client, belief + 0.01 * (look - 1))
-            assert not guard.unknown(peers)
-            guard.judge(peers)
-            assert guard.refused.keys() == refused
-            guard.begin_round()
-            guard.judge(peers)
-            assert not guard.refused and guard.unknown(peers) == set(peers)
 
     def test_goes_on_where_it_was(self) -> None:
         first, usual = Guard(), dict.fromkeys(range(3), USUAL)
@@ -208,24 +228,20 @@ def test_the_server_knows_where_gradients_should_point(cut: Cut) -> None:
     """At a round's beginning those of the discriminator's step exactly, others about."""
     state = initial_state(SPEC, 0)
     nets = whole_nets(SPEC, state)
-    server, client, audit = segments(), trainer(cut, state), Audit(SPEC, nets, cut)
+    server, client, audit = segments(), trainer(cut, state), Audit(SPEC, nets, cut, 0.25)
     runner = InProcessRunner(cohort=None)
     watched: list[tuple[int, float]] = []
-    beliefs: list[float] = []
 
     class Watching(Guard):
-        def audit(self, client: int, sent: Any, expected: Any, name_of: str) -> None:
+        def audit(
+            self, client: int, sent: Any, expected: Any, rows: torch.Tensor, name_of: str
+        ) -> None:
             for name, due in expected.items():
-                cosine = torch.cosine_similarity(
-                    sent[name][: len(due)].flatten(), due.flatten(), dim=0
-                )
+                cosine = torch.cosine_similarity(sent[name][rows].flatten(), due.flatten(), dim=0)
                 watched.append((Exchange[name_of], float(cosine)))
 
-        def believe(self, client: int, belief: float) -> None:
-            beliefs.append(belief)
-
     frames = usual_frames(SPEC, nets, [cut], batch_size=BATCH, seed=0)
-    half = Guarded(server, Watching(), {0: Known(frames[cut], audit, placed=True)}, [0])
+    half = Guarded(server, Watching(), {0: Known(frames[cut], audit)}, [0])
     runner.open_round(1, plans(half, [cut], 1))
     with ThreadPoolExecutor(1) as workers:
         assert not runner.train({0: ClientTraining(client, stream(0).__getitem__, 1)}, workers)
@@ -233,14 +249,12 @@ def test_the_server_knows_where_gradients_should_point(cut: Cut) -> None:
     assert min(cosine for exchange, cosine in watched if exchange == 2) > 0.999
     assert min(cosine for _, cosine in watched) > 0.5
 
-    real, labels, latent, fake_labels = stream(0)[0]
-    nets = whole_nets(SPEC, state)
-    fake = run_blocks(nets.gen.values(), latent, fake_labels)
-    probabilities = [
-        run_blocks(nets.disc.values(), images, of).sigmoid().mean()
-        for images, of in ((real, labels), (fake, fake_labels))
-    ]
-    assert beliefs == [pytest.approx(float(probabilities[0] - probabilities[1]), abs=1e-5)]
+    real, labels, *_ = stream(0)[0]
+    outputs = each_output(nets.disc.values(), real, labels)
+    sent = {"real": outputs[cut.disc(SHAPES).head - 1].detach()}
+    belief = audit.belief(Exchange.DISCRIMINATE, sent)
+    assert belief == pytest.approx(float(outputs[-1].sigmoid().mean()) - 0.25, abs=1e-6)
+    assert audit.belief(Exchange.JUDGE, sent) is None
 
 
 def test_sizes_and_weights_are_bounded() -> None:

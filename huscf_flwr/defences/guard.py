@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from huscf_flwr.defences.beliefs import Beliefs
 from huscf_flwr.tensors import Tensors
 
 
@@ -49,9 +50,11 @@ _MOST_STRIKES = 4.0
 _ASTRAY = 2.0  # strikes
 _AUDITED = 1 / 64  # of the iterations, drawn by lot: nobody knows which
 _LEAST_COSINE = 0.15  # those of honest clients were 0.3 and more, of the discriminator 0.8
-_LOOKS = 3  # iterations of a round in which beliefs are asked for: all have the same nets then
-_KNOWING = 0.2  # belief from which on nets know enough of their images
-_LEAST_BELIEF = 0.55  # of the others': those of honest clients were 0.7 and more
+_AUDITED_SAMPLES = 32
+_MISLABELLED = (
+    "trained on images that are not what their labels say, as far as nets can tell that it shares "
+    "with others"
+)
 
 
 class Guard:
@@ -60,7 +63,7 @@ class Guard:
     What is usual is the median over the clients of the same half of the server; where these are
     fewer than three, over all. A client is refused for the rest of the round if what it sends is
     twice as large as the limit exchange after exchange, or if its gradients, as far as the server
-    can tell what they should be, point elsewhere.
+    can tell what they should be, point elsewhere, or if its images are not what their labels say.
     """
 
     def __init__(self) -> None:
@@ -69,7 +72,7 @@ class Guard:
         self._suspects: set[int] = set()
         self._random = random.Random()
         self._strikes: dict[int, float] = {}
-        self._beliefs: defaultdict[int, list[float]] = defaultdict(list)
+        self.beliefs = Beliefs()
         self.refused: dict[int, str] = {}
         """Why clients are refused in this round, by number."""
         self.clipped: Counter[int] = Counter()
@@ -79,7 +82,7 @@ class Guard:
         """Everybody is welcome again; who was refused is looked at."""
         self._suspects = set(self.refused)
         self._strikes, self.refused = {}, {}
-        self._beliefs.clear()
+        self.beliefs.begin_round()
         self.clipped.clear()
 
     def bounded(
@@ -140,8 +143,18 @@ class Guard:
         drawn = {client for client in clients if self._random.random() < _AUDITED}
         return first | drawn | (self._suspects & set(clients))
 
+    def rows(self, samples: int) -> Tensor:
+        """Samples of a batch that an audit looks at, by lot."""
+        count = min(samples, _AUDITED_SAMPLES)
+        return torch.tensor(self._random.sample(range(samples), count))
+
     def audit(
-        self, client: int, sent: Tensors, expected: Mapping[str, Tensor], name_of: str
+        self,
+        client: int,
+        sent: Tensors,
+        expected: Mapping[str, Tensor],
+        rows: Tensor,
+        name_of: str,
     ) -> None:
         """Strike a client whose gradients do not point to where they should.
 
@@ -149,47 +162,21 @@ class Guard:
         ----------
         client: its number.
         sent: its gradients.
-        expected: about what they should be, by the same names, maybe of the first samples alone.
+        expected: about what those of `rows` should be, by the same names.
+        rows: which samples.
         name_of: the exchange's name, for the reason of a refusal.
         """
-        worst = min(_cosine(sent[name][: len(due)], due) for name, due in expected.items())
+        worst = min(_cosine(sent[name][rows], due) for name, due in expected.items())
         if worst < _LEAST_COSINE:
             self._suspects.add(client)
             reason = f"sent gradients that are not those of what it was sent, in {name_of}"
             self._strike(client, _ASTRAY, f"{reason} and before")
 
-    def unknown(self, clients: Collection[int]) -> set[int]:
-        """Of whom it has to be seen in this round what they teach: see `judge`."""
-        return {client for client in clients if len(self._beliefs[client]) < _LOOKS}
-
-    def believe(self, client: int, belief: float) -> None:
-        """Take down how much more real than generated its own nets find a client's real images.
-
-        In [-1, 1], for one batch.
-        """
-        self._beliefs[client].append(belief)
-
-    def judge(self, peers: Collection[int]) -> None:
-        """Refuse clients whose images are not those of the labels that they come with.
-
-        What the others have taught the discriminator, which all begin a round with, does not hold
-        for these: it hardly tells their real images from generated ones. `peers` are clients with
-        the same nets and images of the same kind.
-        """
-        found = {
-            peer: statistics.fmean(self._beliefs[peer])
-            for peer in peers
-            if len(self._beliefs[peer]) >= _LOOKS
-        }
-        if len(found) < max(_PEERS, len(peers) // 2 + 1):
-            return
-        usual = statistics.median_low(found.values())
-        for peer, own in found.items():
-            if usual > _KNOWING and own < _LEAST_BELIEF * usual:
-                self.refused[peer] = (
-                    "trained on images that are not what their labels say, as far as the "
-                    "discriminator can tell that it shares with others"
-                )
+    def believe(self, client: int, belief: float, group: Collection[int]) -> None:
+        """Take down a belief, see `Beliefs`, and refuse who is out of line in its group."""
+        self.beliefs.add(client, belief)
+        for outlier in self.beliefs.outliers(group):
+            self.refused.setdefault(outlier, _MISLABELLED)
 
     def _strike(self, client: int, weight: float, reason: str) -> None:
         self._strikes[client] = self._strikes.get(client, 0.0) + weight

@@ -18,15 +18,14 @@ Seen = Mapping[int, tuple[Tensors, Tensors]]
 class Auditor(Protocol):
     """Knows about what a client should send."""
 
-    def expected(self, exchange: int, seen: Seen) -> Mapping[str, Tensor]:
-        """Its gradients in an exchange, by name; nothing if it sends others things."""
+    def expected(self, exchange: int, seen: Seen, rows: Tensor) -> Mapping[str, Tensor]:
+        """Its gradients of these samples in an exchange, by name; nothing if it sends none."""
         ...
 
-    def belief(self, exchange: int, answer: Tensors) -> float | None:
-        """How much more real than generated ones the discriminator finds its real images.
+    def belief(self, exchange: int, sent: Tensors) -> float | None:
+        """How much more probably real than generated ones its real images look, in [-1, 1].
 
-        By what it is answered: the difference of probabilities, in [-1, 1]; None if that does not
-        tell.
+        By what it sends and by the nets that the round began with; None if that does not tell.
         """
         ...
 
@@ -39,12 +38,12 @@ class Known:
     ----------
     usual: how large it usually is.
     auditor: who knows more of it, if anybody does.
-    placed: whether it and others have trained these nets on images of the same kind.
+    group: its cluster, if it and others have trained their nets on images of the same kind.
     """
 
     usual: UsualFrames
     auditor: Auditor | None = None
-    placed: bool = False
+    group: int | None = None
 
 
 class Guarded:
@@ -64,7 +63,13 @@ class Guarded:
         self.peers = peers
         auditors = {client: known[client].auditor for client in peers}
         self.auditors = {client: own for client, own in auditors.items() if own is not None}
-        self.placed = [client for client in self.auditors if known[client].placed]
+        groups = {client: known[client].group for client in self.auditors}
+        self.groups = {
+            client: [other for other, its in groups.items() if its == group]
+            for client, group in groups.items()
+            if group is not None
+        }
+        """Of each client that is compared with others: who they are, and itself."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -97,10 +102,7 @@ class GuardedIteration:
         self._seen: dict[int, dict[int, tuple[Tensors, Tensors]]] = {
             client: {} for client in half.guard.audited(clients) if client in half.auditors
         }
-        placed = [client for client in half.placed if client in clients]
-        self._unknown = half.guard.unknown(placed)
-        if len(self._unknown) < len(placed):
-            half.guard.judge(half.placed)
+        self._looked_at = self._guard.beliefs.due([c for c in clients if c in half.groups])
 
     @property
     def results(self) -> Mapping[int, Tensor]:
@@ -115,19 +117,20 @@ class GuardedIteration:
         name, half = self._names[exchange], self._half
         found = self._guard.bounded(exchange, requests, half.usual, half.peers, name)
         for client in found.keys() & self._seen.keys():
-            due = half.auditors[client].expected(exchange, self._seen[client])
+            rows = self._guard.rows(len(next(iter(found[client].values()), ())))
+            due = half.auditors[client].expected(exchange, self._seen[client], rows)
             if due:
-                self._guard.audit(client, found[client], due, name)
+                self._guard.audit(client, found[client], due, rows, name)
+        for client in found.keys() & self._looked_at:
+            belief = half.auditors[client].belief(exchange, found[client])
+            if belief is not None:
+                self._guard.believe(client, belief, half.groups[client])
         good = {client: sent for client, sent in found.items() if client not in self.refused}
         if not good:
             return {}
         answers = self._iteration.answer(exchange, good)
         for client in answers.keys() & self._seen.keys():
             self._seen[client][exchange] = good[client], answers[client]
-        for client in answers.keys() & self._unknown:
-            belief = half.auditors[client].belief(exchange, answers[client])
-            if belief is not None:
-                self._guard.believe(client, belief)
         return answers
 
     def step(self, exchange: int) -> None:

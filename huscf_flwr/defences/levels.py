@@ -5,7 +5,7 @@ from torch import Tensor
 
 from huscf_flwr.nets import DISC, GEN, NetSpec, PartialGAN, State, net_shapes, whole_net
 
-BATCH = 16
+BATCH = 32
 """Samples that a level is taken from: enough for that, and cheap."""
 
 _LEAST = 1e-12

@@ -32,6 +32,7 @@ class Checkpoint:
         `activations/<client>` what they make of a client's images.
     cuts: of each client, as text; empty where clients train whole nets.
     nodes: number of each client that is known by its node alone, by Flower's id.
+    trained_in: cluster that clients have trained in since clusters are known, by number.
     guard: how large what clients send has been, see `defences.guard.Guard.state`.
     """
 
@@ -43,6 +44,7 @@ class Checkpoint:
     probe: State = field(default_factory=dict)
     cuts: dict[int, str] = field(default_factory=dict)
     nodes: dict[str, int] = field(default_factory=dict)
+    trained_in: dict[int, int] = field(default_factory=dict)
     guard: dict[str, dict[int, float]] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
@@ -62,6 +64,7 @@ class Checkpoint:
             "assignment": self.assignment,
             "cuts": self.cuts,
             "nodes": self.nodes,
+            "trained_in": self.trained_in,
             "guard": self.guard,
         }
         save_tensors(folder / f"round-{self.round:03d}.safetensors", tensors, facts)
@@ -156,6 +159,7 @@ def _read(file: Path) -> Checkpoint:
             parts["probe"].get(0, {}),
             {int(client): str(cut) for client, cut in facts["cuts"].items()},
             {str(node): int(client) for node, client in facts["nodes"].items()},
+            {int(client): int(label) for client, label in facts["trained_in"].items()},
             {
                 str(key): {int(client): float(level) for client, level in levels.items()}
                 for key, levels in facts["guard"].items()

@@ -11,51 +11,62 @@ import torch
 from torch import Tensor
 
 from huscf_flwr.defences.guarded import Seen
+from huscf_flwr.defences.levels import latent_batch
 from huscf_flwr.nets import NetSpec, PartialGAN, net_shapes, run_blocks
 from huscf_flwr.nets.losses import loss_if_fake, loss_if_real
 from huscf_flwr.split.cuts import Cut
 from huscf_flwr.split.exchanges import Exchange
 from huscf_flwr.tensors import Tensors
 
-_SAMPLES = 32
-"""Of a generator's tail, the most costly part: enough to tell where gradients point."""
+
+def fooled(spec: NetSpec, nets: PartialGAN, seed: int) -> float:
+    """How probably real these nets find images that they generate, on average."""
+    latent, labels = latent_batch(spec, nets, seed)
+    with torch.no_grad():
+        images = run_blocks(nets.gen.values(), latent, labels)
+        return float(run_blocks(nets.disc.values(), images, labels).sigmoid().mean())
 
 
 class Audit:
     """The heads and tails that clients with one cut begin a round with."""
 
-    def __init__(self, spec: NetSpec, nets: PartialGAN, cut: Cut) -> None:
-        """`nets` are the whole ones, in training mode."""
+    def __init__(self, spec: NetSpec, nets: PartialGAN, cut: Cut, fooled: float) -> None:
+        """`nets` are the whole ones, in training mode; for `fooled` see that function."""
         shapes = net_shapes(spec)
         gen, disc = cut.gen(shapes), cut.disc(shapes)
         self._gen_tail = [nets.gen[str(i)] for i in range(gen.tail, gen.length)]
         self._disc_head = [nets.disc[str(i)] for i in range(disc.head)]
+        self._disc_middle = [nets.disc[str(i)] for i in range(disc.head, disc.tail)]
         self._disc_tail = [nets.disc[str(i)] for i in range(disc.tail, disc.length)]
         self._classes = spec.num_classes
+        self._fooled = fooled
 
-    def expected(self, exchange: int, seen: Seen) -> dict[str, Tensor]:
-        """About what a client should send in an exchange, by name; nothing if no gradients."""
+    def expected(self, exchange: int, seen: Seen, rows: Tensor) -> dict[str, Tensor]:
+        """See `Auditor`."""
         match Exchange(exchange):
             case Exchange.DISCRIMINATOR_STEP:
                 told = seen[Exchange.DISCRIMINATE][1]
                 losses = {"fake": loss_if_fake, "real": loss_if_real}
-                return {name: self._of_tail(loss, told[name]) for name, loss in losses.items()}
+                return {
+                    name: self._of_tail(loss, told[name])[rows] for name, loss in losses.items()
+                }
             case Exchange.JUDGE_GRADIENT:
-                return {"fake": self._of_tail(loss_if_real, seen[Exchange.JUDGE][1]["fake"])}
+                judged = seen[Exchange.JUDGE][1]["fake"]
+                return {"fake": self._of_tail(loss_if_real, judged)[rows]}
             case Exchange.GENERATOR_STEP:
                 generated = seen[Exchange.GENERATE][1]["fake"]
                 wanted = seen[Exchange.JUDGE_GRADIENT][1]["fake"]
-                return {"fake": self._of_images(generated[:_SAMPLES], wanted[:_SAMPLES])}
+                return {"fake": self._of_images(generated[rows], wanted[rows])}
             case _:
                 return {}
 
-    def belief(self, exchange: int, answer: Tensors) -> float | None:
+    def belief(self, exchange: int, sent: Tensors) -> float | None:
         """See `Auditor`."""
         if exchange != Exchange.DISCRIMINATE:
             return None
         with torch.no_grad():
-            logits = {n: run_blocks(self._disc_tail, answer[n].cpu()) for n in ("real", "fake")}
-        return float(logits["real"].sigmoid().mean() - logits["fake"].sigmoid().mean())
+            logits = run_blocks([*self._disc_middle, *self._disc_tail], sent["real"].cpu())
+        return float(logits.sigmoid().mean()) - self._fooled
 
     def _of_tail(self, loss: Callable[[Tensor], Tensor], outputs: Tensor) -> Tensor:
         """Gradient of a loss of the discriminator at its segment's outputs."""
