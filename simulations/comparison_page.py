@@ -1,7 +1,9 @@
 """`comparison.html`: one page that shows a comparison, and needs no other file and no network."""
 
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,18 @@ from huscf_flwr.system.files import replacing
 from simulations import comparison_figures
 from simulations.compare import Run
 from simulations.comparison_template import COMPARISON
-from simulations.results import COSTS, Difference, Row, half_interval, lower_is_better
-from simulations.tables import main_scores, score_text, title
+from simulations.results import (
+    RUN_COSTS,
+    Difference,
+    Row,
+    half_interval,
+    mean_and_interval,
+    rounded,
+)
+from simulations.tables import main_scores, score_text, words
 from strategies import load_strategy
 
-_CURVES = ("image_score", "frechet_distance_classifier", "frechet_distance")
+_CURVES = ("image_score", "frechet_distance_classifier")
 
 
 def write_comparison_page(
@@ -86,9 +95,9 @@ def _scenario(
         "name": name,
         "bars": comparison_figures.bars(scored, scores) if scored else None,
         "tables": list(_tables(scored, scores)),
-        "costs_head": ["method", *map(title, COSTS)],
+        "costs_head": ["method", *map(words, RUN_COSTS)],
         "costs": [
-            [method, *(_cost(scored, method, cost) for cost in COSTS)]
+            [method, *(_cost(scored, method, cost) for cost in RUN_COSTS)]
             for method in dict.fromkeys(row.method for row in scored)
         ],
         "curves": list(_curves(read)),
@@ -118,20 +127,38 @@ def _tables(rows: Sequence[Row], scores: Sequence[str]) -> Iterator[dict[str, An
         }
 
 
-def _cost(rows: Sequence[Row], method: str, cost: str) -> float | None:
+def _cost(rows: Sequence[Row], method: str, cost: str) -> str | None:
     values = [v for r in rows if r.method == method for v in r.values.get(cost, {}).values()]
-    return statistics.fmean(values) if values else None
+    return rounded(statistics.fmean(values), 3) if values else None
 
 
 def _curves(read: Sequence[tuple[Run, RunFiles]]) -> Iterator[dict[str, Any]]:
     """For each score that rounds have, its charts."""
     by_domain: dict[str, dict[str, list[list[Measured]]]] = {}
     for run, files in read:
-        for domain, lines in files.curves().items():
+        for domain, lines in _means(files).items():
             by_domain.setdefault(domain, {}).setdefault(run.method, []).append(lines)
     for score in _CURVES:
         if (picture := comparison_figures.curves(by_domain, score)) is not None:
             yield {"title": figures.title(score), "picture": picture}
+
+
+def _means(files: RunFiles) -> dict[str, list[Measured]]:
+    """A run's lines by domain, round after round: means over the clusters that share it."""
+    sizes = Counter((m.round, m.domain, m.cluster) for m in files.members)
+    groups: dict[tuple[str, int], list[Measured]] = {}
+    for row in files.metrics:
+        groups.setdefault((row.domain, row.round), []).append(row)
+    found: dict[str, list[Measured]] = {}
+    for (domain, number), rows in sorted(groups.items()):
+        clients = [sizes[number, domain, row.cluster] for row in rows]
+        values = {
+            name: statistics.fmean([row.values[name] for row in rows], clients)
+            for name in rows[0].values
+            if all(name in row.values for row in rows)
+        }
+        found.setdefault(domain, []).append(replace(rows[0], values=values))
+    return found
 
 
 def _grids(read: Sequence[tuple[Run, RunFiles]]) -> Iterator[dict[str, Any]]:
@@ -168,29 +195,27 @@ def _pair_tables(pairs: Sequence[Difference]) -> Iterator[dict[str, Any]]:
             "title": f"{figures.title(score)}, {domain}",
             "head": ["less", *methods],
             "rows": [
-                [one, *(_difference(found.get((one, other)), score) for other in methods)]
+                [one, *(difference_cell(found.get((one, other)), score) for other in methods)]
                 for one in methods
             ],
         }
 
 
-def _difference(values: Sequence[float] | None, score: str) -> dict[str, Any]:
+def difference_cell(values: Sequence[float] | None, score: str) -> dict[str, Any]:
     """A cell: its text, and whether the interval says the line's method is better or worse."""
     if not values:
         return {"text": "", "says": ""}
-    mean = statistics.fmean(values)
-    if len(values) < 2:
-        return {"text": f"{mean:+.3g}", "says": ""}
-    half = half_interval(values)
-    better = (mean < 0) == lower_is_better(score)
-    says = "" if abs(mean) <= half else "better" if better else "worse"
-    return {"text": f"{mean:+.3g} ± {half:.2g}", "says": says}
+    mean, text = statistics.fmean(values), mean_and_interval(values)
+    if len(values) < 2 or abs(mean) <= half_interval(values):
+        return {"text": text, "says": ""}
+    better = (mean < 0) == figures.lower_is_better(score)
+    return {"text": text, "says": "better" if better else "worse"}
 
 
 def _crossing(runs: Sequence[Run]) -> list[list[str]]:
     """For each method what crosses, as its strategy says it."""
     strategies = {run.method: run.config.strategy for run in runs}
     return [
-        [method, "; ".join(map(str, load_strategy(strategy).crosses))]
+        [method, "; ".join(map(str, load_strategy(strategy).crosses)) or "it does not say"]
         for method, strategy in strategies.items()
     ]

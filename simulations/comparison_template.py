@@ -61,8 +61,8 @@ pairs: of twenty that do not differ, one may look as if it did.</p>
 {% endfor %}
 
 <h2 id="crossing">{{ sections.crossing }}</h2>
-<p>Between clients and server; besides, with every method, clients tell their sizes, losses and
-scores.</p>
+<p>Between clients and server; besides, with every method, clients tell numbers of images, losses,
+scores, peak memory, what their device can do, and in simulation the name of their domain.</p>
 <div class="config">{{ table(["method", "what crosses"], crossing) }}</div>
 
 <h2 id="runs">{{ sections.runs }}</h2>

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from huscf_flwr.errors import UserError
+from huscf_flwr.errors import UserError, cause
 from simulations.compare import Run
 from simulations.comparison_page import write_comparison_page
 from simulations.results import differences, rows_of
 from simulations.tables import main_scores, write_tables
-from simulations.workers import Workers
+from simulations.workers import Workers, log_of
 
 log = logging.getLogger("huscf_flwr.compare")
 
@@ -72,7 +72,10 @@ def _train(
             "run %d of %d, %s, has ended: about %.0f min to go",
             *(number, len(due), run.config.name, left / 60),
         )
-        _show(runs, failures, folder)
+        try:
+            _show(runs, failures, folder)
+        except Exception as error:  # whatever it is, the others go on
+            log.warning("no tables, no page: %s: %s", type(error).__name__, cause(error))
     return _show(runs, failures, folder), failures
 
 
@@ -92,4 +95,6 @@ def _set_aside(folder: Path) -> None:
     names = (folder.with_name(f"{folder.name}.interrupted-{n}") for n in itertools.count(1))
     aside = next(name for name in names if not name.exists())
     folder.rename(aside)
+    if log_of(folder).exists():
+        log_of(folder).rename(log_of(aside))
     log.info("%s was interrupted: what it left is now %s", folder.name, aside)

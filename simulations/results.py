@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from scipy.special import stdtrit
 
 from huscf_flwr.evaluation.recipes import AUTHORS
@@ -17,10 +18,9 @@ from huscf_flwr.report.files import OTHERS
 from simulations.compare import Run
 
 PUBLISHED = Path(__file__).with_name("published.toml")
-COSTS = ("predicted_round_s", "client_megabytes_per_round", "client_gflops_per_round")
+RUN_COSTS = ("predicted_round_s", "client_megabytes_per_round", "client_gflops_per_round")
 """Values of a row that are no scores, and the same for all domains of a run."""
 _UTILITY = ("accuracy", "precision", "recall", "f1", "fpr")
-_BETTER_LOW = ("distance", "fpr")
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,6 @@ class Difference:
     method: str
     other: str
     values: Sequence[float]
-
-
-def lower_is_better(score: str) -> bool:
-    """Whether less of it is better."""
-    return any(word in score for word in _BETTER_LOW)
 
 
 def rows_of(runs: Iterable[Run], failures: Mapping[Run, str]) -> list[Row]:
@@ -107,7 +102,20 @@ def differences(rows: Sequence[Row], scores: Iterable[str]) -> list[Difference]:
 def half_interval(values: Sequence[float]) -> float:
     """Half the 95% confidence interval of the mean of at least two values, by Student's t."""
     quantile = float(stdtrit(len(values) - 1, 0.975))
-    return quantile * statistics.stdev(values) / math.sqrt(len(values))
+    return quantile * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+
+
+def rounded(value: float, digits: int) -> str:
+    """A number with so many significant digits, or all before the point, and no exponent."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def mean_and_interval(values: Sequence[float]) -> str:
+    """The mean, and half its 95% interval where there are several values, to a few digits."""
+    several = f" ± {rounded(half_interval(values), 2)}" if len(values) > 1 else ""
+    return f"{rounded(statistics.fmean(values), 4)}{several}"
 
 
 def with_interval(values: Sequence[float]) -> str:
@@ -145,10 +153,10 @@ def _scores(summary: Mapping[str, Any], domain: str) -> dict[str, float]:
 
 def _costs(summary: Mapping[str, Any]) -> dict[str, float]:
     """What is known of them: runs of older versions say less."""
-    found: dict[str, float | None] = {COSTS[0]: summary.get("latency", {}).get(COSTS[0])}
+    found: dict[str, float | None] = {RUN_COSTS[0]: summary.get("latency", {}).get(RUN_COSTS[0])}
     if costs := summary.get("costs_per_client_and_round"):
-        found[COSTS[1]] = (costs["sent_bytes"] + costs["received_bytes"]) / 1e6
-        found[COSTS[2]] = costs["gflops"]
+        found[RUN_COSTS[1]] = (costs["sent_bytes"] + costs["received_bytes"]) / 1e6
+        found[RUN_COSTS[2]] = costs["gflops"]
     return {name: value for name, value in found.items() if value is not None}
 
 

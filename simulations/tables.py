@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from huscf_flwr.system.files import replacing
-from simulations.results import COSTS, Difference, Row, half_interval
+from simulations.results import RUN_COSTS, Difference, Row, half_interval, mean_and_interval
 
 MAIN_SCORES = ("accuracy", "image_score", "frechet_distance_classifier", "frechet_distance")
 """What methods are told apart by, where runs have it: accuracy of a classifier that is trained on
 generated images, and how good these look."""
 
-_LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}"})
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+)
+_MARKDOWN = str.maketrans({"|": r"\|"})
 
 
 def main_scores(rows: Iterable[Row]) -> list[str]:
@@ -22,7 +26,7 @@ def main_scores(rows: Iterable[Row]) -> list[str]:
     return [name for name in MAIN_SCORES if name in known]
 
 
-def title(name: str) -> str:
+def words(name: str) -> str:
     """A score's name for readers."""
     return name.replace("_", " ")
 
@@ -94,11 +98,12 @@ def _failed(row: Row) -> str:
 
 
 def _markdown(rows: Sequence[Row], names: Sequence[str], *, any_published: bool) -> str:
-    heads = ["scenario", "method", "domain", *map(title, names)]
+    heads = ["scenario", "method", "domain", *map(words, names)]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for row in rows:
         cells = [score_text(row, name) for name in names]
-        lines.append("| " + " | ".join([row.scenario, row.method, row.domain, *cells]) + " |")
+        named = [text.translate(_MARKDOWN) for text in (row.scenario, row.method, row.domain)]
+        lines.append("| " + " | ".join([*named, *cells]) + " |")
     if any(row.seeds > 1 for row in rows):
         lines.append("\n±: half the 95% confidence interval of the mean over seeds (Student's t).")
     if any_published:
@@ -113,17 +118,15 @@ def score_text(row: Row, name: str) -> str:
     """Mean and interval of a row's score, to so many digits as a table has; empty without."""
     if name not in row.values:
         return ""
-    values = list(row.values[name].values())
-    several = f" ± {half_interval(values):.2g}" if len(values) > 1 else ""
     theirs = f" ({row.published[name]:.4f})" if name in row.published else ""
-    return f"{statistics.fmean(values):#.4g}{several}{theirs}"
+    return mean_and_interval(list(row.values[name].values())) + theirs
 
 
 def _latex(rows: Sequence[Row]) -> str:
     """The main scores and costs, for the package booktabs; a group of lines for each scenario."""
     known = {name for row in rows for name in row.values}
-    names = [*main_scores(rows), *(name for name in COSTS if name in known)]
-    heads = ["method", "domain", *map(title, names)]
+    names = [*main_scores(rows), *(name for name in RUN_COSTS if name in known)]
+    heads = ["method", "domain", *map(words, names)]
     lines = [
         r"\begin{tabular}{ll" + "r" * len(names) + "}",
         r"\toprule",

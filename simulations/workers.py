@@ -1,12 +1,17 @@
 """Where the runs of a comparison are trained: in this process, in several, or on a Ray cluster."""
 
 import io
+import json
 import logging
 import os
+import re
+import shutil
+import socket
 import subprocess
 import sys
-import tarfile
 import tempfile
+import threading
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -55,31 +60,31 @@ class Processes:
 
     def __call__(self, runs: Sequence[RunConfig], base_dir: str) -> Iterator[tuple[int, Failure]]:
         threads = max(1, cores() // min(self.jobs, max(1, len(runs))))
-        running: set[subprocess.Popen[bytes]] = set()
+        stopping = threading.Event()
         pool = ThreadPoolExecutor(self.jobs)
         try:
             found = {
-                pool.submit(_in_process, config, base_dir, threads, running): index
+                pool.submit(_in_process, config, base_dir, threads, stopping): index
                 for index, config in enumerate(runs)
             }
             for future in as_completed(found):
                 yield found[future], future.result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(running):
-                process.terminate()
-            pool.shutdown()
+            stopping.set()
+            pool.shutdown(cancel_futures=True)
 
 
 def _in_process(
-    config: RunConfig, base_dir: str, threads: int, running: set[subprocess.Popen[bytes]]
+    config: RunConfig, base_dir: str, threads: int, stopping: threading.Event
 ) -> Failure:
+    """Train in a process of its own, which is ended when it is time to stop."""
     output = Path(base_dir) / config.output_dir
-    log_file = output.with_name(f"{output.name}.log")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "config.toml"
-        file.write_text(config_as_toml(config), encoding="utf-8")
-        with log_file.open("wb") as lines:
+    log_file = log_of(output)
+    try:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder, log_file.open("wb") as lines:
+            file = Path(folder) / "config.toml"
+            file.write_text(config_as_toml(config), encoding="utf-8")
             process = subprocess.Popen(
                 [sys.executable, "-m", "huscf_flwr.cli", "train", "--config", str(file)],
                 cwd=base_dir,
@@ -87,17 +92,34 @@ def _in_process(
                 stdout=lines,
                 stderr=subprocess.STDOUT,
             )
-            running.add(process)
             try:
-                code = process.wait()
+                while (code := _code(process)) is None and not stopping.is_set():
+                    pass
             finally:
-                running.discard(process)
+                if process.poll() is None:
+                    process.terminate()
+                code = process.wait()
+        last = log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+    except OSError as error:
+        return f"its process cannot be started: {cause(error)}"
     if code == 0:
         return None
     if code < 0:
         return f"its process was ended by signal {-code}"
-    last = log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
     return last[0].removeprefix(_PREFIX) if last else f"its process ended with {code}"
+
+
+def _code(process: subprocess.Popen[bytes]) -> int | None:
+    """The exit code, or None after a moment in which it did not end."""
+    try:
+        return process.wait(timeout=0.2)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def log_of(folder: Path) -> Path:
+    """Where what a run logs is, if it is trained in a process of its own."""
+    return folder.with_name(f"{folder.name}.log")
 
 
 @dataclass(frozen=True)
@@ -121,6 +143,7 @@ class RayCluster:
         import ray
 
         try:
+            _reach(self.address)
             ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # ray has many for this
             raise UserError(f"--ray {self.address}: no cluster there: {cause(error)}") from None
@@ -138,11 +161,21 @@ class RayCluster:
                     failure, content = ray.get(done)
                 except ray.exceptions.RayError as error:
                     failure, content = f"its Ray task ended: {cause(error)}", b""
-                if content:
-                    _unpack(content, Path(base_dir) / runs[index].output_dir)
+                try:
+                    if content:
+                        _unpack(content, runs[index], base_dir)
+                except OSError as error:
+                    failure = f"what it left cannot be written here: {cause(error)}"
                 yield index, failure
         finally:
             ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise OSError where nobody listens at `host:port`: Ray would try again for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _packed(config: RunConfig, base_dir: str, threads: int) -> tuple[Failure, bytes]:
@@ -151,19 +184,30 @@ def _packed(config: RunConfig, base_dir: str, threads: int) -> tuple[Failure, by
         return f"{base_dir} is not on the machine {os.uname().nodename}", b""
     with tempfile.TemporaryDirectory() as folder:
         there = Path(folder) / "run"
-        failure = _in_process(replace(config, output_dir=str(there)), base_dir, threads, set())
+        there_config = replace(config, output_dir=str(there))
+        failure = _in_process(there_config, base_dir, threads, threading.Event())
+        shutil.rmtree(there / "checkpoints", ignore_errors=True)  # large, and useless here
         content = io.BytesIO()
-        with tarfile.open(fileobj=content, mode="w") as archive:
-            if there.is_dir():
-                archive.add(there, arcname=".")
-            archive.add(there.with_name("run.log"), arcname="run.log")
+        with zipfile.ZipFile(content, "w") as archive:
+            for path in sorted(Path(folder).rglob("*")):
+                archive.write(path, path.relative_to(folder))
         return failure, content.getvalue()
 
 
-def _unpack(content: bytes, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        archive.extractall(folder, filter="data")
-    (folder / "run.log").replace(folder.with_name(f"{folder.name}.log"))
+def _unpack(content: bytes, config: RunConfig, base_dir: str) -> None:
+    """Put what a run left elsewhere to where it belongs."""
+    folder = Path(base_dir) / config.output_dir
+    with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            archive.extractall(aside)
+        log_of(Path(aside) / "run").replace(log_of(folder))
+        there = Path(aside) / "run"
+        if not there.is_dir():
+            return
+        text = (there / "config.toml").read_text(encoding="utf-8")
+        output = json.dumps(config.output_dir, ensure_ascii=False)
+        text = re.sub("^output-dir = .*$", lambda _: f"output-dir = {output}", text, flags=re.M)
+        (there / "config.toml").write_text(text, encoding="utf-8")
+        there.replace(folder)
     if (folder / "summary.json").exists():
         write_page(folder)  # which names its folder

@@ -23,8 +23,8 @@ from torch import Tensor
 from huscf_flwr.clients.base import GANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError, cause
-from huscf_flwr.nets import GEN, State, initial_state, net_shapes, select_blocks, to_arrays
-from huscf_flwr.planning.costs import ITERATION, NetCosts, net_costs
+from huscf_flwr.nets import DISC, GEN, State, initial_state, net_shapes, select_blocks, to_arrays
+from huscf_flwr.planning.costs import NetCosts, net_costs
 from huscf_flwr.planning.devices import Fleet
 from huscf_flwr.planning.latency import unsplit_seconds
 from huscf_flwr.procedure import ClientTraining
@@ -33,7 +33,7 @@ from huscf_flwr.report.records import ClientInfo, RoundCosts, RoundRecord
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.runner.pace import Progress
 from huscf_flwr.split.cuts import Cut
-from strategies.costs import iteration_flops, message_bytes
+from strategies.costs import ONE_GENERATOR, Passes, iteration_flops, message_bytes
 from strategies.crossing import PARAMETERS, Crossing
 from strategies.defences import Defences
 from strategies.devices import ClientDevices
@@ -55,8 +55,8 @@ class GANStrategy(EvaluatingStrategy):
     client_class: ClassVar[type[GANClient]]
     crosses: ClassVar[tuple[Crossing, ...]] = (PARAMETERS,)
     """All that crosses between clients and server; a test holds our strategies to it."""
-    passes: ClassVar[Mapping[str, int]] = ITERATION
-    """How often a client passes through a net in an iteration, forward and backward alike."""
+    passes: ClassVar[Mapping[str, Passes]] = ONE_GENERATOR
+    """How often a client passes through each net in an iteration."""
 
     def __init__(
         self, config: RunConfig, report: RunReport, base_dir: str, *, serve: bool = True
@@ -201,16 +201,23 @@ class GANStrategy(EvaluatingStrategy):
 
     def iteration_seconds(self, fleet: Fleet) -> float:
         """How long an iteration of this fleet should take, which shares it."""
-        return unsplit_seconds(self.costs, fleet, self.passes)
+        gen, disc = self.passes[GEN].forward, self.passes[DISC].forward
+        return unsplit_seconds(self.costs, fleet, gen=gen, disc=disc)
 
     def fleet(self) -> Fleet | None:
         """The clients' devices and the server, as far as they are known."""
         clients = list(self.roster.clients.values())
-        return self.devices.fleet(clients) if self.devices.planned else None
+        own = any(info.part is None and not info.device for info in clients)
+        if own or not self.devices.planned:  # nobody knows what it has
+            return None
+        try:
+            return self.devices.fleet(clients)
+        except UserError:  # one says something impossible of its device: nothing depends on it
+            return None
 
-    def cohorts(self) -> int:
-        """In how many cohorts the clients train, one after the other."""
-        return 1
+    def cohorts(self) -> list[float]:
+        """How many clients are in each cohort; cohorts train one after the other."""
+        return [len(self.roster.clients)]
 
     def latency(self) -> dict[str, Any]:
         """How long an iteration and a round should take, and for which devices.
@@ -220,10 +227,10 @@ class GANStrategy(EvaluatingStrategy):
         fleet = self.fleet()
         if fleet is None:
             return dict.fromkeys(("predicted_s", "predicted_round_s", "predicted_for"))
-        seconds = self.iteration_seconds(fleet.of_size(len(self.roster.clients) / self.cohorts()))
+        seconds = [self.iteration_seconds(fleet.of_size(size)) for size in self.cohorts()]
         return {
-            "predicted_s": seconds,
-            "predicted_round_s": seconds * self.cohorts() * self._iterations,
+            "predicted_s": sum(seconds) / len(seconds),
+            "predicted_round_s": sum(seconds) * self._iterations,
             "predicted_for": str(self.devices),
         }
 

@@ -123,7 +123,7 @@ class CentralGenerator(ExchangingStrategy):
             fleet,
             batches=self.batches(round(fleet.clients.sum())),
             given=2 if self.apart else 1,
-            disc_passes=self.passes[DISC],
+            disc_passes=self.passes[DISC].forward,
         )
 
     def largest_frame(self) -> int:

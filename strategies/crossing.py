@@ -14,7 +14,7 @@ class What(enum.Enum):
     FEEDBACK = "gradients at generated images"
     PARAMETERS = "parameters"
     MEAN_ACTIVATION = "mean activation of a batch of real images"
-    PROBE = "activations of a sample of real images, made by random blocks"
+    PROBE = 'activations of a sample of real images, to find clusters by (clusters="auto")'
     LABEL_SET = "which labels a client has"
 
 

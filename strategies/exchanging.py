@@ -2,9 +2,10 @@
 
 import logging
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from flwr.common import Config, Parameters, Scalar
@@ -24,12 +25,15 @@ from huscf_flwr.runner.session import SessionPlan
 from huscf_flwr.runner.tokens import new_token
 from huscf_flwr.wire.grpc import FrameServer
 from strategies.base import GANStrategy
+from strategies.crossing import Crossing
 
 log = logging.getLogger("huscf_flwr.strategy")
 
 
 class ExchangingStrategy(GANStrategy):
     """Has a runner, and tells it each round which clients train with which half of the server."""
+
+    crosses: ClassVar[tuple[Crossing, ...]] = ()  # they say it themselves
 
     def __init__(
         self, config: RunConfig, report: RunReport, base_dir: str, *, serve: bool = True
@@ -166,9 +170,13 @@ class ExchangingStrategy(GANStrategy):
         half = self.server_half(info)
         return exchanged_bytes(half.exchanges(self.place(info)), half.dtype)
 
-    def cohorts(self) -> int:
-        clients = len(self.roster.clients)
-        return -(-clients // share(clients, self.config.cohort_size))
+    def cohorts(self) -> list[float]:
+        halves = Counter(self.server_half(info) for info in self.roster.clients.values())
+        sizes: list[float] = []
+        for clients in halves.values():
+            count = -(-clients // share(clients, self.config.cohort_size))
+            sizes += [clients / count] * count
+        return sizes
 
     def latency(self) -> dict[str, Any]:
         pace = self.runner.pace

@@ -17,6 +17,7 @@ from typing import ClassVar
 from huscf_flwr.clients.discriminating import FedSplitGANClient
 from huscf_flwr.nets import DISC, GEN, State
 from strategies.central_generator import CentralGenerator
+from strategies.costs import Passes
 from strategies.updates import Update
 
 
@@ -26,7 +27,7 @@ class FedSplitGAN(CentralGenerator):
     client_class: ClassVar[type[FedSplitGANClient]] = FedSplitGANClient
     apart = False
     mean = False
-    passes: ClassVar[Mapping[str, int]] = {GEN: 0, DISC: 2}
+    passes: ClassVar[Mapping[str, Passes]] = {GEN: Passes(0, 0, 0), DISC: Passes(2, 3, 2)}
 
     def batches(self, clients: int) -> int:
         return 1

@@ -27,10 +27,10 @@ from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import DISC, GEN, State, select_blocks
 from huscf_flwr.nets.two_generators import CENTRAL, renamed
-from huscf_flwr.planning.costs import TWO_GENERATORS
 from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
+from strategies.costs import TWO_GENERATORS
 from strategies.fedgan import FedGAN
 from strategies.updates import Combined, Update
 

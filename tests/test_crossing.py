@@ -1,28 +1,36 @@
-"""What crosses between clients and server, all of it, is what each strategy says."""
+"""What crosses between clients and server, all of it, is what each strategy says; and costs."""
 
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import tiny
+from conftest import BATCH, RATE, SHAPES, SPEC, stream, tiny
 from flwr.common import (
     EvaluateIns,
     EvaluateRes,
     FitIns,
     FitRes,
+    GetPropertiesIns,
     Parameters,
     parameters_to_ndarrays,
 )
+from torch.utils.flop_counter import FlopCounterMode
 
 from huscf_flwr.clients.base import GANClient
 from huscf_flwr.clients.mixing import LABELS, MIX_IMAGES, MIX_LABELS
 from huscf_flwr.clients.whole import ACTIVATION
+from huscf_flwr.nets import GEN, initial_state, net_shapes, whole_net
+from huscf_flwr.nets.two_generators import CENTRAL, TwoGeneratorsTrainer, renamed
+from huscf_flwr.nets.unsplit import UnsplitTrainer
+from huscf_flwr.planning.costs import net_costs
 from huscf_flwr.procedure import ClientTraining, Steps
 from simulations.engine import BegunTraining, Engine, InProcessClient
 from strategies.base import GANStrategy
+from strategies.costs import ONE_GENERATOR, TWO_GENERATORS, Passes, iteration_flops
 from strategies.crossing import What
 
 FRAMES = {
@@ -76,13 +84,14 @@ class Recorder:
                 array = np.load(io.BytesIO(value), allow_pickle=False)
                 self.kept(BYTES[name], array, sent=sent, in_iterations=False)
             else:
-                assert isinstance(value, int | float | bool) or len(value) < LONGEST, name
+                assert isinstance(value, int | float) or len(value) < LONGEST, name
 
     def steps(self, half: Any, steps: Steps) -> Steps:
         request = next(steps, None)
         for exchange in half.exchanges:
             assert request is not None
             for name, tensor in request.items():
+                assert tensor.is_floating_point()
                 what = FRAMES[exchange.name, name]
                 self.kept(what, tensor.detach().numpy(), sent=True, in_iterations=True)
             answer = yield request
@@ -100,7 +109,7 @@ class Recorder:
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     found = Recorder()
     begin, finish = InProcessClient.begin, BegunTraining.finish
-    evaluate = InProcessClient.evaluate
+    evaluate, properties = InProcessClient.evaluate, InProcessClient.get_properties
     begun = GANClient.begin
 
     def watched_begin(client: InProcessClient, ins: FitIns) -> BegunTraining:
@@ -133,6 +142,13 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
         found.scalars(result.metrics, sent=True)
         return result
 
+    def watched_properties(client: InProcessClient, ins: GetPropertiesIns, *more: Any) -> Any:
+        found.scalars(ins.config, sent=False)
+        result = properties(client, ins, *more)
+        found.scalars(result.properties, sent=True)
+        return result
+
+    monkeypatch.setattr(InProcessClient, "get_properties", watched_properties)
     monkeypatch.setattr(InProcessClient, "begin", watched_begin)
     monkeypatch.setattr(InProcessClient, "evaluate", watched_evaluate)
     monkeypatch.setattr(BegunTraining, "finish", watched_finish)
@@ -162,12 +178,49 @@ def test_what_crosses_is_what_the_strategy_says(
     }
     assert recorder.seen == said
 
-    # And none of it is an image that anybody has, or its label.
+    # And none of it is an image that anybody has; nor are labels sent in iterations.
     stored = [np.load(folder / f"{name}.npz")["images"] for name in ("one", "two")]
     real = np.concatenate(stored).reshape(60, -1) / 127.5 - 1
     size = real.shape[1]
     for array in recorder.arrays:
-        if array.size % size == 0 and np.issubdtype(array.dtype, np.floating):
+        if array.size and array.size % size == 0:
             rows = array.reshape(-1, size)
+            rows = rows / 127.5 - 1 if array.dtype == np.uint8 else rows
             nearest = np.abs(rows[:, None] - real[None]).max(axis=2).min()
             assert nearest > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("trainer", "passes"),
+    [(UnsplitTrainer, ONE_GENERATOR), (TwoGeneratorsTrainer, TWO_GENERATORS)],
+)
+def test_a_clients_operations_are_those_that_torch_counts(
+    trainer: type[UnsplitTrainer], passes: Mapping[str, Passes]
+) -> None:
+    state = initial_state(SPEC, 0)
+    twice = state | renamed(state, GEN, CENTRAL)
+    client = trainer(SPEC, SHAPES, twice, learning_rate=RATE)
+    batch = stream(0)[0]
+    with FlopCounterMode(display=False) as counter:
+        client.iteration(batch)
+    costs = net_costs(SPEC, BATCH)
+    found = iteration_flops(costs, whole_net(SHAPES), passes)
+    assert counter.get_total_flops() == found
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_what_a_round_costs_by_hand(folder: Path) -> None:
+    """FedGAN's clients get and return the nets; each array has a header of 128 bytes."""
+    config = tiny(strategy="fedgan", num_server_rounds=1, devices="paper", output_dir="out")
+    made = Engine(config, str(folder)).run()
+    summary = json.loads((made / "summary.json").read_text())
+    state = initial_state(config.net_spec, 0)
+    due = sum(value.numel() * value.element_size() + 128 for value in state.values())
+    costs = summary["costs_per_client_and_round"]
+    assert costs["sent_bytes"] == costs["received_bytes"] == due
+    latency = summary["latency"]
+    iterations = round(latency["predicted_round_s"] / latency["predicted_s"])
+    once = iteration_flops(
+        net_costs(config.net_spec, BATCH), whole_net(net_shapes(config.net_spec)), ONE_GENERATOR
+    )
+    assert costs["gflops"] == pytest.approx(iterations * once / 1e9)

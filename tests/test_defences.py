@@ -63,7 +63,7 @@ class TestBeliefs:
         ("beliefs", "low"),
         [
             ((0.5, 0.4, 0.45, 0.1), {3}),
-            ((0.5, 0.4, 0.45, 0.2), set()),
+            ((0.5, 0.4, 0.45, 0.17), set()),
             ((0.19, 0.18, 0.19, 0.01), set()),  # of nets that know nothing
             ((0.5, 0.1), set()),
             ((0.5, 0.3, 0.99), set()),  # of whom the last would like the second to be refused
@@ -307,6 +307,20 @@ class TestRuns:
         assert sum(text in record.getMessage() for record in caplog.records) == 1
         assert not any("round 4: client 3" in r.getMessage() for r in caplog.records)
 
+    def test_who_trains_on_shuffled_labels_is_left_out(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By nets that know digits; the others are in every round."""
+        rows, engine = self._attacked(
+            folder, monkeypatch, "shuffled labels", domains="digits", clusters="domains",
+            num_classes=10, width=8, batch_size=32, local_epochs=4, num_server_rounds=6,
+            devices="paper",
+        )  # fmt: skip
+        there = Counter(int(row["client"]) for row in rows)
+        assert {client: there[client] for client in range(3)} == dict.fromkeys(range(3), 6)
+        assert there[3] < 6
+        assert engine.strategy.defences.guard.refused.keys() <= {3}
+
     def test_without_defences_it_is_the_method_alone(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -320,13 +334,16 @@ class TestRuns:
         monkeypatch.setattr(BadClient, "attack", attack)
         monkeypatch.setattr(BadClient, "bad", 1)
         config = tiny(
-            strategy=f"{__name__}:Attacked",
-            evaluate_every=1000,
-            clusters="1",
-            num_clients=4,
-            num_server_rounds=4,
-            output_dir="out",
-            **{"local_epochs": 3, **settings},
+            **{
+                "strategy": f"{__name__}:Attacked",
+                "evaluate_every": 1000,
+                "clusters": "1",
+                "num_clients": 4,
+                "num_server_rounds": 4,
+                "local_epochs": 3,
+                "output_dir": "out",
+                **settings,
+            }
         )
         engine = Engine(config, str(folder))
         engine.run()

@@ -12,7 +12,7 @@ from PIL import Image
 from huscf_flwr.cli import main
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import NetSpec, net_shapes
-from huscf_flwr.planning.costs import ITERATION, TWO_GENERATORS, BlockCosts, NetCosts, net_costs
+from huscf_flwr.planning.costs import BlockCosts, NetCosts, net_costs
 from huscf_flwr.planning.devices import (
     Devices,
     Fleet,
@@ -111,9 +111,9 @@ def test_a_pass_of_two_clients_through_three_blocks_by_hand() -> None:
     assert both.tolist() == [49 + 3 * 49]
     # Whole nets: 700 operations forward, 1400 backward, in 1 + 3 passes; B needs 8400 / 50 s.
     nets = NetCosts(costs, costs)
-    assert unsplit_seconds(nets, fleet, ITERATION) == 168
+    assert unsplit_seconds(nets, fleet) == 168
     # With another generator: 2 + 5 passes.
-    assert unsplit_seconds(nets, fleet, TWO_GENERATORS) == 294
+    assert unsplit_seconds(nets, fleet, gen=2, disc=5) == 294
     # A generator on the server: 4 bytes of images; two batches there take 2 * 2100 / 200 = 21 s; B
     # gets both in 0.4 s, needs 126 s for three passes, and sends one in 4/30 s.
     slow = feedback_seconds(nets, fleet, batches=2, given=2, disc_passes=3)

@@ -4,7 +4,9 @@ from huscf_flwr.system import cpu  # isort: skip  (before torch)
 
 import argparse
 import os
+import signal
 import sys
+from types import FrameType
 
 from huscf_flwr.cli import (
     compare,
@@ -28,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(parser, arguments)
     cpu.keep_freed_memory()
     sys.path.append(os.getcwd())  # where own nets and strategies are
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         options.run(options)
     except UserError as error:
@@ -36,7 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("huscf: interrupted", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """As Ctrl-C: what was trained is kept, and it is said how to go on."""
+    raise KeyboardInterrupt
 
 
 def _parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:

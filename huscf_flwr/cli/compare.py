@@ -34,12 +34,13 @@ over the domain's clients, with 95% intervals (Student's t); and where there are
 scored with scoring="authors", the figures that the paper's authors published. It is printed, and
 written after every run, in a new folder below runs/, beside a folder for each run:
 comparison.html is the page, comparison.csv, .md and .tex the table, and differences.csv has for
-each two methods how far they are apart, seed by seed.
+each two methods how far they are apart on average over the seeds that both have.
 
 Runs are trained one after the other in this process; with --jobs in so many processes, which share
-the cores; or with --ray on a Ray cluster, each as a task with so many CPUs and GPUs. What a run in
-another process or elsewhere logs is in <run>.log. A run that fails stops no other: it is in the
-table with its reason, and the exit code is 1.
+the cores; or with --ray on a Ray cluster, each as a task with so many CPUs and GPUs: its machines
+need this package, and this folder and the data at the same paths. What a run in another process or
+elsewhere logs is in <run>.log. A run that fails stops no other: it is in the table with its
+reason, and the exit code is 1.
 
 --out names that folder: runs that it has already are not trained again, so that an interrupted
 comparison goes on. A run that was interrupted itself begins anew; what it left is kept as
@@ -87,6 +88,10 @@ def _run(options: argparse.Namespace) -> None:
             raise UserError(f"--{name} {count}: must be at least 1")
     if options.ray and options.jobs > 1:
         raise UserError("--jobs and --ray: give one of them")
+    if options.run_cpus <= 0 or options.run_gpus < 0:
+        raise UserError(
+            f"--run-cpus {options.run_cpus:g} --run-gpus {options.run_gpus:g}: too few"
+        )
     set_up_logging()
     pairs = [text for text in options.inputs if "=" in text and not Path(text).is_file()]
     files = [text for text in options.inputs if text not in pairs]

@@ -5,11 +5,9 @@ import json
 import logging
 import os
 import shlex
-import signal
 import sys
 import threading
 from dataclasses import fields
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from huscf_flwr.config import RunConfig, read_settings
@@ -54,7 +52,6 @@ def _run(options: argparse.Namespace) -> None:
     done = threading.Event()
     bar = threading.Thread(target=_show_progress, args=(engine, done), daemon=True)
     bar.start()
-    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         engine.run()
     except BaseException:
@@ -69,14 +66,8 @@ def _run(options: argparse.Namespace) -> None:
             )
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
         done.set()
         bar.join()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """As Ctrl-C: what was trained is kept, and it is said how to go on."""
-    raise KeyboardInterrupt
 
 
 def _show_progress(engine: "Engine", done: threading.Event) -> None:

@@ -5,7 +5,6 @@ counter of floating-point operations.
 """
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,15 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from huscf_flwr.nets import DISC, GEN, NetSpec, build_blocks, net_shapes
+from huscf_flwr.nets import NetSpec, build_blocks, net_shapes
 
 GEN_PASSES, DISC_PASSES = 1, 3
 """Passes of an iteration through each net, forward and backward alike: fake and real images are
 judged for the discriminator's step, and fake ones again for the generator's."""
-ITERATION: Mapping[str, int] = {GEN: GEN_PASSES, DISC: DISC_PASSES}
-"""The same, by net."""
-TWO_GENERATORS: Mapping[str, int] = {GEN: 2 * GEN_PASSES, DISC: 2 * DISC_PASSES - 1}
-"""The same where two generators learn from one discriminator, which sees real images once."""
 PASSES = 2 * (GEN_PASSES + DISC_PASSES)
 """All passes of an iteration, forward and backward."""
 

@@ -9,13 +9,11 @@ Where the devices hold blocks is an array of *ends*, `(P, G, 2)` for P plans and
 devices: how many blocks a device of the group holds at the head and at the tail of one net.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from huscf_flwr.nets import DISC, GEN
-from huscf_flwr.planning.costs import BlockCosts, NetCosts
+from huscf_flwr.planning.costs import DISC_PASSES, GEN_PASSES, BlockCosts, NetCosts
 from huscf_flwr.planning.devices import Fleet
 
 _CELLS = 2**17  # plans times groups that are computed at once: what fits the processor's cache
@@ -133,12 +131,13 @@ def iteration_seconds(costs: NetCosts, fleet: Fleet, cuts: np.ndarray) -> np.nda
     return np.asarray(generator_s + discriminator_s)
 
 
-def unsplit_seconds(costs: NetCosts, fleet: Fleet, passes: Mapping[str, int]) -> float:
+def unsplit_seconds(
+    costs: NetCosts, fleet: Fleet, *, gen: int = GEN_PASSES, disc: int = DISC_PASSES
+) -> float:
     """Seconds of an iteration where every client trains whole nets on its own.
 
-    `passes` are those through each net, forward and backward alike.
+    `gen` and `disc` are the passes through each, forward and backward alike.
     """
-    gen, disc = passes[GEN], passes[DISC]
     flops = gen * costs.gen.pass_flops + disc * costs.disc.pass_flops
     return float((flops / fleet.flops_per_s + 2 * (gen + disc) * fleet.overhead_s).max())
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from huscf_flwr.feedback.exchanges import usual_batches
 from huscf_flwr.nets import NetShapes, NetSpec, net_shapes
-from huscf_flwr.planning.costs import ITERATION, TWO_GENERATORS, NetCosts, net_costs
+from huscf_flwr.planning.costs import NetCosts, net_costs
 from huscf_flwr.planning.devices import Fleet
 from huscf_flwr.planning.latency import (
     feedback_seconds,
@@ -161,11 +161,9 @@ def alternatives(plan: Plan, shapes: NetShapes) -> dict[str, float]:
         "everything possible on the clients": alike(Cut(*limits)),
         "as little as possible on the clients": alike(Cut(1, 1, 1, 1)),
         f"the best common cut for all ({best})": alike(best),
-        "whole nets on every client (FedGAN, PFL-GAN-style)": unsplit_seconds(
-            costs, fleet, ITERATION
-        ),
+        "whole nets on every client (FedGAN, PFL-GAN-style)": unsplit_seconds(costs, fleet),
         "two generators on every client (HFL-GAN-style)": unsplit_seconds(
-            costs, fleet, TWO_GENERATORS
+            costs, fleet, gen=2, disc=5
         ),
         "the generator on the server (MD-GAN)": feedback_seconds(
             costs, fleet, batches=usual_batches(plan.cohort), given=2, disc_passes=3

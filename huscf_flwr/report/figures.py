@@ -184,10 +184,15 @@ def data(run: RunFiles) -> Picture:
     return svg(figure, f"Bar chart of the training images of {len(members)} clients, {kinds}")
 
 
+def lower_is_better(score: str) -> bool:
+    """Whether less of a score is better, by its name."""
+    return score.endswith(("distance", "distance_classifier", "fpr"))
+
+
 def title(column: str) -> str:
     """A column's or key's name for readers, with the better direction where its name tells."""
     name = column.replace("_", " ")
-    if column.endswith(("distance", "distance_classifier")):
+    if lower_is_better(column):
         return f"{name} (lower is better)"
     return f"{name} (higher is better)" if column.endswith("score") else name
 

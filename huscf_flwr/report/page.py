@@ -192,7 +192,7 @@ def _plan_rows(plan: Mapping[str, Any]) -> _Rows:
 def _latency_rows(run: RunFiles) -> _Rows:
     latency = run.summary.get("latency", {})
     predicted = latency.get("predicted_s", run.plan.get("latency_s"))
-    devices = run.plan.get("devices")
+    devices = latency.get("predicted_for", run.plan.get("devices"))
     what = f"predicted for {devices}" if devices else "predicted"
     rows = [[what, predicted], ["measured in this run", latency.get("measured_s")]]
     return [row for row in rows if row[1] is not None]

@@ -88,7 +88,7 @@ class RoundCosts:
 
     Attributes
     ----------
-    sent_bytes, received_bytes: at its beginning and end and in every iteration, without headers.
+    sent_bytes, received_bytes: of the arrays, at its beginning and end and in every iteration.
     flops: floating-point operations of its iterations; a multiply-add is two.
     """
 

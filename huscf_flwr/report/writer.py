@@ -324,6 +324,8 @@ def _create_folder(config: RunConfig, base: Path) -> Path:
             number += 1
         for part in (folder / "samples", client_states(folder)):
             part.mkdir(parents=True, exist_ok=True)
+        if not folder.is_relative_to(base):
+            return folder.resolve()
         runs.mkdir(exist_ok=True)
         pointer = runs / f".latest-{os.getpid()}-{threading.get_ident()}"
         pointer.unlink(missing_ok=True)
