@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from huscf_flwr.evaluation.recipes import AUTHORS
+from huscf_flwr.config import RunConfig, read_settings
 from huscf_flwr.report.files import OTHERS
 from simulations.compare import Run
 
 PUBLISHED = Path(__file__).with_name("published.toml")
 RUN_COSTS = ("predicted_round_s", "client_megabytes_per_round", "client_gflops_per_round")
 """Values of a row that are no scores, and the same for all domains of a run."""
+_ANY = ("name", "seed", "output-dir", "data-root", "download", "device", "tensorboard",
+        "evaluate-every", "inception-weights")  # fmt: skip
+"""Keys that change nothing of what a run ends in, or only by chance."""
 _UTILITY = ("accuracy", "precision", "recall", "f1", "fpr")
 
 
@@ -125,10 +128,13 @@ def with_interval(values: Sequence[float]) -> str:
 
 
 def _as_theirs(run: Run) -> bool:
-    """Whether this is what the authors published scores of: their method and their recipe."""
-    config = run.config
-    recipe = (config.scoring, config.score_on, config.utility_images)
-    return config.strategy == "huscf" and recipe == (AUTHORS.name, "test", 30_000)
+    """Whether this is what the authors published scores of: all keys as in the scenario's file."""
+    file = PUBLISHED.with_name(f"{run.scenario}.toml")
+    if not file.exists():
+        return False
+    theirs = RunConfig.from_mapping(read_settings(str(file), [])).as_dict()
+    ours = run.config.as_dict()
+    return all(ours[key] == theirs[key] for key in theirs if key not in _ANY)
 
 
 def _scores(summary: Mapping[str, Any], domain: str) -> dict[str, float]:

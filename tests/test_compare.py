@@ -6,6 +6,7 @@ import re
 import shutil
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -437,15 +438,15 @@ def test_a_domains_row_is_the_mean_over_its_clients(tmp_path: Path) -> None:
     assert row.values["accuracy"] == {0: pytest.approx(0.4)}
 
 
-def test_what_was_published_is_beside_scores_by_the_same_recipe_only(tmp_path: Path) -> None:
+def test_what_was_published_is_beside_the_same_scenario_only(tmp_path: Path) -> None:
     utility = dict.fromkeys(("accuracy", "precision", "recall", "f1", "fpr"), 0.5)
     domains = {"mnist": {"cluster": 0, "clients": 1, "utility": utility}}
     (tmp_path / "summary.json").write_text(
         json.dumps({"domains": domains, "adjusted_rand_index": 1.0})
     )
-    for scoring, published in (("standard", False), ("authors", True)):
-        config = RunConfig(output_dir=str(tmp_path), scoring=scoring)
-        (row,) = rows_of([Run("scenario-1", "huscf", config)], {})
+    theirs = replace(scenario("scenario-1"), output_dir=str(tmp_path), seed=3)
+    for config, published in ((theirs, True), (replace(theirs, width=8), False)):
+        (row,) = rows_of([Run("scenario-1", "Ours", config)], {})
         assert bool(row.published) == published
 
 

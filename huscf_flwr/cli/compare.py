@@ -30,8 +30,8 @@ A key=value sets that key in every scenario, in place of what its file says, but
 what a method says; `huscf train --help` lists the keys.
 
 The table has means over the seeds, of what the generator of a client's cluster gets on average
-over the domain's clients, with 95% intervals (Student's t); and where there are any, and huscf is
-scored with scoring="authors", the figures that the paper's authors published. It is printed, and
+over the domain's clients, with 95% intervals (Student's t); and beside runs of the authors'
+scenarios, with the keys that their files have, the figures that they published. It is printed, and
 written after every run, in a new folder below runs/, beside a folder for each run:
 comparison.html is the page, comparison.csv, .md and .tex the table, and differences.csv has for
 each two methods how far they are apart on average over the seeds that both have.
