@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -214,11 +215,14 @@ def test_runs_are_trained_by_several_processes(
 
 @pytest.fixture
 def ray_address(tmp_path: Path) -> Iterator[str]:
-    """Of a Ray cluster of one machine."""
+    """Of a Ray cluster of one machine, which no other program takes for its own."""
     port = free_port()
     options = ("--head", "--block", "--num-cpus=2", "--include-dashboard=false", f"--port={port}")
     log = tmp_path / "ray.log"
-    with process("ray", "start", *options, log=log, cwd=tmp_path):
+    with (
+        tempfile.TemporaryDirectory(prefix="ray") as folder,  # its sockets need short paths
+        process("ray", "start", *options, "--temp-dir", folder, log=log, cwd=tmp_path),
+    ):
         until(lambda: "Ray runtime started" in log.read_text(), 120, log)
         yield f"127.0.0.1:{port}"
 
