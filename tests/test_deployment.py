@@ -79,7 +79,7 @@ def test_what_is_no_servers_kit_is_named(
     assert f"{server / 'address'}: " in capsys.readouterr().err
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.fault("strangers at all ports that devices reach", lost="nothing")
 def test_a_run_of_two_devices_and_strangers_who_get_nowhere(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -35,7 +35,7 @@ def superlink(home: Path, *options: str) -> Iterator[int]:
         yield port
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_simulation_on_pools_of_one_and_two(home: Path, tmp_path: Path) -> None:
     """Six clients, and relative paths that mean the folder where the command was typed."""
     here = tmp_path / "here"
