@@ -27,7 +27,7 @@ from huscf_flwr.procedure import exchanged_bytes
 from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
-from huscf_flwr.split.audit import Audit, fooled
+from huscf_flwr.split.audit import Audit
 from huscf_flwr.split.cuts import Cut, client_blocks, end_limits
 from huscf_flwr.split.segments import Segments, all_segments
 from huscf_flwr.split.usual import usual_frames
@@ -219,15 +219,14 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         for cluster, members in grouped({i.number: self.cluster_of(i) for i in clients}).items():
             cuts = {info.number: self.place(info) for info in clients if info.number in members}
             nets = whole_nets(config.net_spec, self.model_of(cluster))
-            frames = usual_frames(
+            frames, fooled = usual_frames(
                 config.net_spec,
                 nets,
                 set(cuts.values()),
                 batch_size=config.batch_size,
                 seed=config.seed,
             )
-            usually_fooled = fooled(config.net_spec, nets, config.seed)
-            audits = {cut: Audit(config.net_spec, nets, cut, usually_fooled) for cut in frames}
+            audits = {cut: Audit(config.net_spec, nets, cut, fooled) for cut in frames}
             for number, cut in cuts.items():
                 knows = self.told_apart(number) and self.trained_in.get(number) == cluster
                 found[number] = Known(frames[cut], audits[cut], cluster if knows else None)

@@ -240,7 +240,7 @@ def test_the_server_knows_where_gradients_should_point(cut: Cut) -> None:
                 cosine = torch.cosine_similarity(sent[name][rows].flatten(), due.flatten(), dim=0)
                 watched.append((Exchange[name_of], float(cosine)))
 
-    frames = usual_frames(SPEC, nets, [cut], batch_size=BATCH, seed=0)
+    frames, _ = usual_frames(SPEC, nets, [cut], batch_size=BATCH, seed=0)
     half = Guarded(server, Watching(), {0: Known(frames[cut], audit)}, [0])
     runner.open_round(1, plans(half, [cut], 1))
     with ThreadPoolExecutor(1) as workers:

@@ -28,7 +28,7 @@ from huscf_flwr.nets import NetSpec, PartialGAN, State, initial_state, net_shape
 from huscf_flwr.nets.losses import Losses
 from huscf_flwr.procedure import ClientTraining, ServerHalf
 from huscf_flwr.runner.in_process import InProcessRunner
-from huscf_flwr.split.audit import Audit, fooled
+from huscf_flwr.split.audit import Audit
 from huscf_flwr.split.cuts import Cut
 from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from huscf_flwr.split.segments import Segments
@@ -68,8 +68,8 @@ def train(
     half: ServerHalf = server
     if guard is not None:
         nets = whole_nets(SPEC, first_state())
-        frames = usual_frames(SPEC, nets, CUTS, batch_size=BATCH, seed=0)
-        audits = {cut: Audit(SPEC, nets, cut, fooled(SPEC, nets, 0)) for cut in CUTS}
+        frames, fooled = usual_frames(SPEC, nets, CUTS, batch_size=BATCH, seed=0)
+        audits = {cut: Audit(SPEC, nets, cut, fooled) for cut in CUTS}
         known = {k: Known(frames[cut], audits[cut], group=0) for k, cut in enumerate(CUTS)}
         half = Guarded(server, guard, known, CLIENTS)
     runner.open_round(1, plans(half, CUTS, ITERATIONS))

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from huscf_flwr.defences.guarded import Seen
-from huscf_flwr.defences.levels import latent_batch
 from huscf_flwr.nets import NetSpec, PartialGAN, net_shapes, run_blocks
 from huscf_flwr.nets.losses import loss_if_fake, loss_if_real
 from huscf_flwr.split.cuts import Cut
@@ -19,19 +18,12 @@ from huscf_flwr.split.exchanges import Exchange
 from huscf_flwr.tensors import Tensors
 
 
-def fooled(spec: NetSpec, nets: PartialGAN, seed: int) -> float:
-    """How probably real these nets find images that they generate, on average."""
-    latent, labels = latent_batch(spec, nets, seed)
-    with torch.no_grad():
-        images = run_blocks(nets.gen.values(), latent, labels)
-        return float(run_blocks(nets.disc.values(), images, labels).sigmoid().mean())
-
-
 class Audit:
     """The heads and tails that clients with one cut begin a round with."""
 
     def __init__(self, spec: NetSpec, nets: PartialGAN, cut: Cut, fooled: float) -> None:
-        """`nets` are the whole ones, in training mode; for `fooled` see that function."""
+        """`nets` are the whole ones, in training mode, which find generated images probably real
+        by `fooled`, on average."""
         shapes = net_shapes(spec)
         gen, disc = cut.gen(shapes), cut.disc(shapes)
         self._gen_tail = [nets.gen[str(i)] for i in range(gen.tail, gen.length)]

@@ -22,7 +22,7 @@ their means over a round of the default run between 0.6 and 3."""
 
 def usual_frames(
     spec: NetSpec, nets: PartialGAN, cuts: Collection[Cut], *, batch_size: int, seed: int
-) -> dict[Cut, UsualFrames]:
+) -> tuple[dict[Cut, UsualFrames], float]:
     """What a client sends in an iteration, by where its nets are cut.
 
     From one pass through the whole nets, which computes what all cuts do. Its images are generated
@@ -34,6 +34,11 @@ def usual_frames(
     cuts: where they are cut.
     batch_size: that of the clients, by whose inverse gradients go.
     seed: of the latent vectors.
+
+    Returns
+    -------
+    What is usual, by cut; and how probably real the nets find images that they generate, on
+    average.
     """
     shapes = net_shapes(spec)
     latent, labels = latent_batch(spec, nets, seed)
@@ -55,7 +60,7 @@ def usual_frames(
             Exchange.GENERATOR_STEP: judged[g.tail - 1],
         }
         found[cut] = [_frame(exchange, sent[exchange]) for exchange in Exchange]
-    return found
+    return found, float(disc[-1].detach().sigmoid().mean())
 
 
 def _frame(exchange: Exchange, level: float) -> dict[str, Usual]:
