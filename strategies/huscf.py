@@ -19,7 +19,7 @@ from huscf_flwr.config import RunConfig
 from huscf_flwr.defences.guarded import Known
 from huscf_flwr.defences.levels import whole_nets
 from huscf_flwr.errors import UserError, cause
-from huscf_flwr.nets import GEN, State, initial_state, select_blocks
+from huscf_flwr.nets import GEN, PartialGAN, State, initial_state, select_blocks
 from huscf_flwr.planning.devices import Fleet
 from huscf_flwr.planning.measure import server_flops_per_s
 from huscf_flwr.planning.search import SEARCHES
@@ -69,6 +69,7 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         """
         super().__init__(config, report, base_dir, serve=serve)
         self._paced = False
+        self._nets_at_first: dict[int, PartialGAN] = {}
         self.trained_in: dict[int, int] = {}
         """Clusters that clients have last trained in, since they have been told apart."""
         self.planner = CutPlanner(config, self.shapes, self.devices, self._measure_server)
@@ -218,7 +219,10 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         config, found = self.config, dict[int, Known]()
         for cluster, members in grouped({i.number: self.cluster_of(i) for i in clients}).items():
             cuts = {info.number: self.place(info) for info in clients if info.number in members}
-            nets = whole_nets(config.net_spec, self.model_of(cluster))
+            model = self.model_of(cluster)
+            nets = self._nets_at_first.get(cluster) or whole_nets(config.net_spec, model)
+            self._nets_at_first[cluster] = nets
+            nets.load(model)
             frames, fooled = usual_frames(
                 config.net_spec,
                 nets,

@@ -2,6 +2,7 @@
 
 from huscf_flwr.system import cpu  # isort: skip  (before torch)
 
+import csv
 import itertools
 import os
 import sys
@@ -115,6 +116,12 @@ def write_npz(path: Path, data: LabelledImages) -> Path:
     """Save images as a domain."""
     np.savez(path, images=data.images.permute(0, 2, 3, 1).numpy(), labels=data.labels.numpy())
     return path
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    """The rows of a comparison."""
+    with (folder / "comparison.csv").open() as file:
+        return list(csv.DictReader(file))
 
 
 def load(name: str, folder: Path, image_format: ImageFormat = FORMAT) -> Domain:

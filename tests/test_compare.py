@@ -1,70 +1,24 @@
-"""Comparing runs: scenario files, and the table of their results."""
+"""Comparing runs: what `huscf compare` trains, keeps, refuses and shows."""
 
 import csv
-import json
 import re
 import shutil
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, images, write_npz
+from conftest import images, table, write_npz
 from filelock import FileLock
 from programs import free_port, process, until
 
 import strategies
 from huscf_flwr.cli import main
-from huscf_flwr.config import RunConfig, read_settings
-from huscf_flwr.data.sources import split_names
+from huscf_flwr.config import read_settings
 from huscf_flwr.errors import UserError
-from simulations.compare import Run, plan_runs, read_methods
-from simulations.comparison_page import difference_cell
-from simulations.results import (
-    PUBLISHED,
-    Row,
-    differences,
-    half_interval,
-    mean_and_interval,
-    rows_of,
-)
-from simulations.tables import write_tables
+from simulations.compare import plan_runs, read_methods
 
-FOUR = "mnist,fashion-mnist,kmnist,notmnist"
-TWO = "mnist,fashion-mnist"
-PAPER = {
-    "scenario-1": {"domains": "mnist", "partition": "iid"},
-    "scenario-2": {"domains": "mnist", "partition": "non-iid"},
-    "scenario-3": {"domains": TWO, "partition": "iid"},
-    "scenario-4": {"domains": TWO, "partition": "non-iid"},
-    "scenario-5": {"domains": TWO, "partition": "highly-non-iid"},
-    "scenario-6": {"domains": FOUR, "num-clients": 80, "max-client-images": 750},
-    "higher-resolution-natural": {"domains": "cifar10,svhn"},
-    "higher-resolution-medical": {"domains": "bloodmnist,dermamnist", "num-classes": 8},
-}
-"""What each scenario has of its own; the rest is what all have in common."""
-SMALL_GREY = {
-    "num-clients": 100,
-    "max-client-images": 600,
-    "image-size": 28,
-    "channels": 1,
-    "cohort": "all",
-}
-LARGE_COLOUR = {"num-clients": 40, "max-client-images": 0, "image-size": 32, "channels": 3}
-COMMON = {
-    "partition": "iid",
-    "num-classes": 10,
-    "width": 64,
-    "num-server-rounds": 50,
-    "local-epochs": 5,
-    "batch-size": 64,
-    "devices": "paper",
-    "utility-images": 30_000,
-}
-
-SCENARIOS = sorted(PROJECT.glob("simulations/[hs]*.toml"))
 MORTAL = """\
 import os
 import signal
@@ -76,6 +30,8 @@ class Killed(FedGAN):
     def combine(self, server_round, updates):
         os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
 SMALL = """\
 name = "{name}"
 domains = "one.npz,two.npz"
@@ -89,38 +45,6 @@ utility-images = 100
 """
 
 
-def scenario(name: str) -> RunConfig:
-    return RunConfig.from_mapping(read_settings(str(PROJECT / "simulations" / f"{name}.toml"), []))
-
-
-@pytest.mark.parametrize("name", [path.stem for path in SCENARIOS])
-def test_every_scenario_can_be_run_as_far_as_its_keys_go(name: str) -> None:
-    assert scenario(name).name == name
-
-
-@pytest.mark.parametrize("name", PAPER)
-def test_a_scenario_has_the_papers_settings(name: str) -> None:
-    shape = SMALL_GREY if name.startswith("scenario") else LARGE_COLOUR
-    expected = {**COMMON, **shape, **PAPER[name]}
-    if name.startswith("scenario"):
-        expected["clusters"] = str(len(split_names(str(expected["domains"]))))
-    found = scenario(name).as_dict()
-    assert {key: found[key] for key in expected} == expected
-
-
-def test_each_scenario_of_the_paper_has_a_small_twin() -> None:
-    for number in range(1, 7):
-        paper, twin = scenario(f"scenario-{number}"), scenario(f"scenario-{number}-offline")
-        assert paper.partition == twin.partition
-
-
-def test_what_was_published_is_of_domains_that_the_scenarios_have() -> None:
-    published = tomllib.loads(PUBLISHED.read_text())
-    assert published.keys() == {f"scenario-{number}" for number in range(1, 7)}
-    for name, domains in published.items():
-        assert list(domains) == split_names(scenario(name).domains)
-
-
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_steps: None) -> Path:
     """The current folder, with two domains and the scenario a.toml."""
@@ -129,11 +53,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_steps: None) -> Pa
         write_npz(tmp_path / f"{name}.npz", images(20, seed=seed))
     (tmp_path / "a.toml").write_text(SMALL.format(name="a"))
     return tmp_path
-
-
-def table(folder: Path) -> list[dict[str, str]]:
-    with (folder / "comparison.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_comparison_is_one_table_and_goes_on_where_it_stopped(
@@ -254,34 +173,6 @@ def test_runs_are_trained_on_a_ray_cluster(
     assert "--ray 127.0.0.1:1: no cluster there" in capsys.readouterr().err
 
 
-def test_differences_are_of_the_same_seeds_by_hand() -> None:
-    rows = [
-        Row("s", "A", "d", {"accuracy": {0: 0.5, 1: 0.75, 2: 0.5}}, {}, {}),
-        Row("s", "B", "d", {"accuracy": {0: 0.25, 1: 0.25, 3: 0.0}}, {}, {}),
-        Row("s", "A", "e", {"accuracy": {0: 1.0}}, {}, {}),
-        Row("t", "B", "d", {"accuracy": {0: 1.0}}, {}, {}),
-    ]
-    (found,) = differences(rows, ["accuracy"])
-    assert (found.method, found.other, found.domain) == ("A", "B", "d")
-    assert found.values == [0.25, 0.5]
-
-
-@pytest.mark.parametrize(
-    ("values", "score", "says"),
-    [
-        ([0.2, 0.21, 0.2], "accuracy", "better"),
-        ([0.2, 0.21, 0.2], "frechet_distance_classifier", "worse"),
-        ([-0.2, -0.21, -0.2], "frechet_distance_classifier", "better"),
-        ([0.2, -0.1, 0.2], "accuracy", ""),
-        ([0.2], "accuracy", ""),
-    ],
-)
-def test_a_difference_says_something_where_its_interval_leaves_out_zero(
-    values: list[float], score: str, says: str
-) -> None:
-    assert difference_cell(values, score)["says"] == says
-
-
 def test_a_comparison_has_a_page_that_needs_nothing_else(here: Path) -> None:
     (here / "m.toml").write_text('["<b>Ours"]\nevaluate-every = 1\n[Rival]\nstrategy = "mdgan"\n')
     command = ["compare", "a.toml", "--methods", "m.toml", "--seeds", "2", "--out", "out"]
@@ -296,58 +187,6 @@ def test_a_comparison_has_a_page_that_needs_nothing_else(here: Path) -> None:
     with (here / "out" / "differences.csv").open() as file:
         pairs = list(csv.DictReader(file))
     assert {(p["method"], p["other"], p["seeds"]) for p in pairs} == {("<b>Ours", "Rival", "2")}
-
-
-def test_the_table_has_mean_spread_and_what_was_published(tmp_path: Path) -> None:
-    rows = [
-        Row(
-            "scenario-1",
-            "huscf",
-            "mnist",
-            {"accuracy": {0: 0.9, 1: 0.92}, "fpr": {0: 0.00241, 1: 0.00243}},
-            {"accuracy": 0.9787, "fpr": 0.0024},
-            {},
-        ),
-        Row("mine", "A & B", "rings", {"accuracy": {0: 0.5}, "kernel_distance": {0: 228.94}}, {},
-            {1: "no memory"}),
-        Row("mine", "C", "", {}, {}, {0: "no such file"}),
-    ]  # fmt: skip
-    text = write_tables(rows, [], tmp_path)
-    assert "| 0.9100 ± 0.13 (0.9787) | 0.002420 ± 0.00013 (0.0024) |  |" in text
-    assert "| mine | A & B | rings | 0.5000 |  | 228.9 |" in text
-    assert "mine with A & B failed: seed 1: no memory" in text
-    assert "mine with C failed: seed 0: no such file" in text
-    latex = (tmp_path / "comparison.tex").read_text()
-    assert r"huscf & mnist & $0.9100 \pm 0.13 (0.9787)$" in latex
-    assert r"A \& B & rings & $0.5000$" in latex
-    first, second, third = table(tmp_path)
-    assert (third["seeds"], third["failed"]) == ("0", "seed 0: no such file")
-    assert (first["accuracy_published"], second["accuracy_published"]) == ("0.9787", "")
-    assert (first["kernel_distance_mean"], second["kernel_distance_mean"]) == ("", "228.94")
-
-
-def test_seeds_may_differ_in_their_domains_and_scores(tmp_path: Path) -> None:
-    found = [
-        {"one": {"image_score": 1.0}},
-        {"one": {"image_score": 3.0, "frechet_distance": 5.0}, "two": {"image_score": 4.0}},
-    ]
-    runs = []
-    utility = dict.fromkeys(("accuracy", "precision", "recall", "f1", "fpr"), 0.5)
-    for seed, scores in enumerate(found):
-        runs.append(Run("a", "huscf", RunConfig(seed=seed, output_dir=str(tmp_path / str(seed)))))
-        domains = {
-            name: {"clients": 1, **values, "utility": utility} for name, values in scores.items()
-        }
-        runs[-1].folder.mkdir()
-        (runs[-1].folder / "summary.json").write_text(
-            json.dumps({"domains": domains, "adjusted_rand_index": 1.0})
-        )
-    one, two = rows_of(runs, {})
-    assert one.values["image_score"] == {0: 1, 1: 3}
-    assert one.values["frechet_distance"] == {1: 5}
-    assert two.values["image_score"] == {1: 4} and "frechet_distance" not in two.values
-    write_tables([one, two], [], tmp_path)
-    assert [row["seeds"] for row in table(tmp_path)] == ["2", "1"]
 
 
 def test_two_comparisons_do_not_share_a_folder(
@@ -426,36 +265,3 @@ def test_methods_are_keys_by_name(here: Path) -> None:
             folder=here / "out",
             base_dir=str(here),
         )
-
-
-def test_a_domains_row_is_the_mean_over_its_clients(tmp_path: Path) -> None:
-    run = Run("a", "mine", RunConfig(output_dir=str(tmp_path)))
-    utility = dict.fromkeys(("accuracy", "precision", "recall", "f1", "fpr"), 0.5)
-    most = {"cluster": 1, "clients": 3, "image_score": 4.0, "utility": utility}
-    other = {"clients": 1, "image_score": 8.0, "utility": {**utility, "accuracy": 0.1}}
-    domains = {"one": {**most, "other_clusters": {"0": other}}}
-    (tmp_path / "summary.json").write_text(
-        json.dumps({"domains": domains, "adjusted_rand_index": 1.0})
-    )
-    (row,) = rows_of([run], {})
-    assert row.values["image_score"] == {0: 5.0}
-    assert row.values["accuracy"] == {0: pytest.approx(0.4)}
-
-
-def test_what_was_published_is_beside_the_same_scenario_only(tmp_path: Path) -> None:
-    utility = dict.fromkeys(("accuracy", "precision", "recall", "f1", "fpr"), 0.5)
-    domains = {"mnist": {"cluster": 0, "clients": 1, "utility": utility}}
-    (tmp_path / "summary.json").write_text(
-        json.dumps({"domains": domains, "adjusted_rand_index": 1.0})
-    )
-    theirs = replace(scenario("scenario-1"), output_dir=str(tmp_path), seed=3)
-    for config, published in ((theirs, True), (replace(theirs, width=8), False)):
-        (row,) = rows_of([Run("scenario-1", "Ours", config)], {})
-        assert bool(row.published) == published
-
-
-def test_the_interval_is_students() -> None:
-    # Of three values, 4.303 standard errors: 4.303 * 1 / sqrt(3).
-    assert half_interval([1.0, 2.0, 3.0]) == pytest.approx(2.4841, rel=1e-4)
-    assert mean_and_interval([1.0, 2.0, 3.0]) == "2.000 ± 2.5"
-    assert mean_and_interval([12390.0, 12390.0]) == "12390 ± 0"

@@ -44,10 +44,10 @@ GOOD = encode(frame(Exchange.GENERATE))
 
 @contextmanager
 def listening(
-    warnings: list[str] | None = None, **limits: int
+    warnings: list[str] | None = None, cohort: int | None = 64, **limits: int
 ) -> Iterator[tuple[ServedBy, FrameServer]]:
     """A runner, and its port."""
-    with running(segments(), warnings) as runner:
+    with running(segments(), warnings, cohort) as runner:
         server = FrameServer(runner, "127.0.0.1:0", **limits)
         try:
             yield runner, server
@@ -280,7 +280,7 @@ class Cable:
 @pytest.mark.fault("a connection that is cut, and neither end told", lost="its part of a round")
 def test_a_half_open_connection_is_noticed_within_ten_seconds() -> None:
     """Nothing comes and nothing is closed; the others wait no longer than that."""
-    with listening() as (runner, server):
+    with listening(cohort=None) as (runner, server):  # nobody begins before the other is there
         runner.expect(1, [CUT, OTHER], 3)
         cable = Cable(server.port)
         address = f"127.0.0.1:{cable.port}"

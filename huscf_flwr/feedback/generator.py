@@ -83,7 +83,7 @@ class GeneratorHalf:
 
     def load(self, state: State) -> None:
         """Replace them by those of the same name; the optimiser goes on."""
-        self.nets.load_state_dict({name: state[name] for name in self.nets.state_dict()})
+        self.nets.load(state)
         self._drawn = int(state[_DRAWN])
 
 

@@ -48,6 +48,10 @@ class PartialGAN(nn.Module):
         self.to_empty(device=device)
         self.load_state_dict(own)
 
+    def load(self, state: State) -> None:
+        """Replace parameters and buffers by those of the same name."""
+        self.load_state_dict({name: state[name] for name in self.state_dict()})
+
 
 def initial_state(spec: NetSpec, seed: int, dtype: torch.dtype = torch.float32) -> State:
     """All parameters and buffers of the whole net, freshly initialised from `seed`."""

@@ -46,7 +46,7 @@ class Segments:
 
     def load(self, state: State) -> None:
         """Replace parameters and buffers by those of the same name; optimisers go on."""
-        self.nets.load_state_dict({name: state[name] for name in self.nets.state_dict()})
+        self.nets.load(state)
 
     def iteration(self, places: Mapping[int, Cut]) -> "Iteration":
         """Begin a training iteration of clients with these cuts, batched in this order."""
