@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
+import numpy as np
 from flwr.common import Scalar
 
 from huscf_flwr.clients.base import GANClient
@@ -17,7 +18,7 @@ from huscf_flwr.feedback.generator import GeneratorHalf
 from huscf_flwr.feedback.usual import usual_feedback
 from huscf_flwr.nets import DISC, GEN, State, initial_state, select_blocks, whole_net
 from huscf_flwr.planning.devices import Fleet
-from huscf_flwr.planning.latency import feedback_seconds
+from huscf_flwr.planning.latency import feedback_seconds, passes_seconds
 from huscf_flwr.procedure import exchanged_bytes
 from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
@@ -123,8 +124,12 @@ class CentralGenerator(ExchangingStrategy):
             fleet,
             batches=self.batches(round(fleet.clients.sum())),
             given=2 if self.apart else 1,
-            disc_passes=self.passes[DISC].forward,
+            disc_s=self.disc_seconds(fleet),
         )
+
+    def disc_seconds(self, fleet: Fleet) -> np.ndarray:
+        """(G,) that clients compute in an iteration; nan where they take no part."""
+        return passes_seconds(self.costs.disc, fleet, self.passes[DISC].forward)
 
     def largest_frame(self) -> int:
         half = self.generator

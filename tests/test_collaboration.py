@@ -13,6 +13,8 @@ from huscf_flwr.collaboration.similarity import divergences, mixing_weights
 from simulations.engine import Engine
 from strategies.pflgan import PFLGAN
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 
 def test_divergences_by_hand() -> None:
     """Of N(0, 1) and N(1, 4): (0.5 (1/4 + 1/4 - 1 + log 4) + 0.5 (4 + 1 - 1 - log 4)) / 2."""

@@ -25,6 +25,8 @@ from huscf_flwr.data.sources import find_sources, load_domain, load_own
 from huscf_flwr.data.textures import TEXTURES, render_textures
 from huscf_flwr.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 # .npz files
 
 

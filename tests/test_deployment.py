@@ -91,7 +91,7 @@ def test_a_run_of_two_devices_and_strangers_who_get_nowhere(
         keys = {"num-clients": 2, "cohort": "all", "output-dir": str(tmp_path / "out")}
         log = flwr_run(tmp_path, {**SMALL, **keys})
         for strategy in ("mdgan", "fedsplitgan"):
-            rival = {"strategy": strategy, "num-server-rounds": 1, "evaluate-every": 2}
+            rival = {"strategy": strategy, "num-server-rounds": 1, "scoring": "authors"}
             rival["output-dir"] = str(tmp_path / strategy)
             text = flwr_run(tmp_path, {**SMALL, **keys, **rival})
             assert (tmp_path / strategy / "summary.json").exists(), text

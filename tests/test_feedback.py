@@ -33,6 +33,8 @@ from strategies.fedsplitgan import FedSplitGAN
 from strategies.mdgan import MDGAN, deranged
 from strategies.updates import Update
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 CLIENTS = range(3)
 
 

@@ -14,6 +14,8 @@ from simulations.engine import Engine
 from strategies.hflgan import HFLGAN
 from strategies.updates import Combined, Update
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 
 def test_with_equal_generators_it_is_the_plain_training_of_one() -> None:
     state = initial_state(SPEC, 0, torch.float64)

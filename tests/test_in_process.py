@@ -42,6 +42,8 @@ from huscf_flwr.split.segments import Iteration, Segments
 from huscf_flwr.tensors import Tensors
 from simulations.engine import Engine
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 Spoil = Callable[[dict[str, Tensor]], None]
 
 
@@ -121,7 +123,6 @@ def test_twenty_clients_advance_evenly() -> None:
     assert [(o.iterations, o.failure) for o in outcomes] == [(iterations, None)] * clients
 
 
-@pytest.mark.usefixtures("few_steps")
 def test_many_clients_need_no_more_threads_than_few(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,8 @@ from huscf_flwr.config import RunConfig, read_settings
 from huscf_flwr.data.batches import BatchStream, to_uint8, to_unit
 from huscf_flwr.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 
 def test_pyproject_has_every_key_with_its_default() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())

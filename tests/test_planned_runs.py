@@ -25,6 +25,8 @@ from simulations.engine import Engine
 from strategies.devices import ClientDevices
 from strategies.planner import CutPlanner
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 FAST, SLOW = (1e12, 1e9), (1e5, 1e9)
 FLEET = """
 server = {flops-per-s = 1e9, link-bytes-per-s = 1e9}
@@ -190,3 +192,29 @@ def test_a_device_is_measured_over_both_channels() -> None:
             stranger.close()
         finally:
             server.close()
+
+
+def test_whose_devices_have_no_room_is_left_out_of_federated_split_gans(folder: Path) -> None:
+    """Others train, and an iteration should take as long as their devices do."""
+    (folder / "fleet.toml").write_text(
+        FLEET.replace(
+            '1e9},\n  {name = "slow"',
+            '1e9, devices = [{capacity = 9, time-factor = 1}]},\n  {name = "slow"',
+        )
+    )
+    engine = Engine(
+        config(strategy="fedsplitgan", devices="fleet.toml", output_dir="out"), str(folder)
+    )
+    engine.run()
+    rows = list(csv.DictReader((folder / "out" / "clusters.csv").open()))
+    slow = [
+        n
+        for n, p in engine.strategy.devices.profiles(
+            list(engine.strategy.roster.clients.values())
+        ).items()
+        if p.name == "slow"
+    ]
+    assert len(slow) == 2 and {int(row["client"]) for row in rows} == set(slow)
+    latency = json.loads((folder / "out" / "summary.json").read_text())["latency"]
+    passes = 2 * engine.strategy.costs.disc.pass_flops / 1e5
+    assert latency["predicted_s"] == pytest.approx(passes, rel=0.01)

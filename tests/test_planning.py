@@ -16,6 +16,7 @@ from huscf_flwr.planning.costs import BlockCosts, NetCosts, net_costs
 from huscf_flwr.planning.devices import (
     Devices,
     Fleet,
+    OwnDevice,
     Profile,
     alike,
     fleet_of,
@@ -28,10 +29,12 @@ from huscf_flwr.planning.latency import (
     forward_table,
     iteration_seconds,
     net_seconds,
+    passes_seconds,
     server_times,
     unsplit_seconds,
 )
 from huscf_flwr.planning.measure import speed_from
+from huscf_flwr.planning.own_devices import place, user_seconds
 from huscf_flwr.planning.plan import alternatives, make_plan
 from huscf_flwr.planning.search import genetic, search_cuts
 
@@ -39,7 +42,7 @@ PAPERS_NET = NetSpec(image_size=28, channels=1, num_classes=10, width=64)
 
 
 def costs_of(flops: list[float], sizes: list[float]) -> BlockCosts:
-    return BlockCosts(np.array(flops, float), np.array(sizes, float))
+    return BlockCosts(np.array(flops, float), np.array(sizes, float), np.full(len(flops), 10))
 
 
 def random_fleet(groups: int, seed: int, clients: int = 1) -> Fleet:
@@ -116,10 +119,40 @@ def test_a_pass_of_two_clients_through_three_blocks_by_hand() -> None:
     assert unsplit_seconds(nets, fleet, gen=2, disc=5) == 294
     # A generator on the server: 4 bytes of images; two batches there take 2 * 2100 / 200 = 21 s; B
     # gets both in 0.4 s, needs 126 s for three passes, and sends one in 4/30 s.
-    slow = feedback_seconds(nets, fleet, batches=2, given=2, disc_passes=3)
+    three, two = (passes_seconds(nets.disc, fleet, passes) for passes in (3, 2))
+    slow = feedback_seconds(nets, fleet, batches=2, given=2, disc_s=three)
     assert slow == pytest.approx(21 + 0.4 + 126 + 4 / 30)
-    fast = feedback_seconds(nets, fleet, batches=1, given=1, disc_passes=2)
+    fast = feedback_seconds(nets, fleet, batches=1, given=1, disc_s=two)
     assert fast == pytest.approx(10.5 + 0.2 + 84 + 4 / 30)
+
+
+@pytest.mark.parametrize(
+    ("devices", "placed"),
+    [
+        # The fastest takes A and B, and has no room for C; the next takes that.
+        ([(15, 2.0), (25, 1.0), (10, 3.0)], [1.0, 1.0, 2.0]),
+        # Each takes one.
+        ([(10, 3.0), (10, 2.0), (10, 1.0)], [1.0, 2.0, 3.0]),
+        # One has no room for any; of four, the slowest is not asked.
+        ([(9, 1.0), (10, 2.0), (99, 3.0)], [2.0, 3.0, 3.0]),
+        ([(9, 1.0), (9, 2.0), (9, 3.0), (99, 4.0)], None),
+        ([(29, 1.0)], None),
+    ],
+)
+def test_a_users_devices_share_its_discriminator_by_hand(
+    devices: list[tuple[int, float]], placed: list[float] | None
+) -> None:
+    """Three parts of ten parameters; a pass through each takes 30 operations, at 10 per s."""
+    own = tuple(OwnDevice(*device) for device in devices)
+    found = place([10, 10, 10], own)
+    assert (found and [device.time_factor for device in found]) == placed
+    costs = costs_of([10, 10, 10], [0, 0, 0])
+    seconds = user_seconds(costs, Profile("user", 10, 1, 1, own), passes=2)
+    if placed is None:
+        assert seconds is None
+    else:
+        hops = len(set(placed)) - 1  # there and back, 50 ms each
+        assert seconds == pytest.approx(2 * (2 * 1 + 3 * sum(placed) + 2 * hops * 0.05))
 
 
 def test_clients_enter_and_leave_at_their_own_cuts() -> None:
@@ -291,6 +324,7 @@ link-bytes-per-s = 1e5
         ('name = "phone"', "", "profile 1 has no name"),
         ("[server]\nflops-per-s = 1e9\nlink-bytes-per-s = 1e6", "", "it has no [server]"),
         ('name = "phone"', 'name = "phone"\nclients = 0', "clients=0 must be a whole number"),
+        ("= 1e5", "= 1e5\ndevices = [{capacity = 9}]", "device 1: lacks time-factor"),
         (GOOD[GOOD.index("[[") :], "", "it has no devices"),
         (GOOD, GOOD + GOOD[GOOD.index("[[") :], 'two profiles are named "phone"'),
         (GOOD, "[server", "cannot be read as TOML"),

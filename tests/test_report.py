@@ -29,6 +29,8 @@ from huscf_flwr.report.writer import RunReport
 from huscf_flwr.system.files import replacing
 from simulations.engine import Engine
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 HOSTILE = '"><script>alert(1)</script>&<img src=http://x.y/z.png>\n\u2028'
 SECTIONS = ("scores", "training", "samples", "clusters", "plan", "data", "costs", "config")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -11,6 +11,8 @@ from conftest import COLOUR, GREY, load
 from huscf_flwr.data.sources import Source, load_domain
 from huscf_flwr.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 
 def write_idx(path: Path, array: np.ndarray) -> None:
     """The format of MNIST: bytes with their shape before them."""

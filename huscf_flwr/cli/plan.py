@@ -26,6 +26,11 @@ A device file has a [server] and a [[profiles]] table for each kind of client:
   flops-per-s = 16e9
   link-bytes-per-s = 5e6
   clients = 30               # its share of the clients; 1 unless given
+  # Among which Federated Split GANs share a user's discriminator; it is one device unless given:
+  devices = [{capacity = 500_000, time-factor = 1.0}, {capacity = 2_000_000, time-factor = 1.5}]
+
+A device's `capacity` is in parameters, and its `time-factor` says how many times as long it
+computes as at the profile's speed.
 
 `paper` is the file of the paper's seven devices. The same names are what the run key `devices`
 takes; there, `measured` has every device measure itself.

@@ -30,10 +30,12 @@ class BlockCosts:
     forward_flops: (L,) floating-point operations of a forward pass; a multiply-add is two, and
         only convolutions and linear layers count.
     output_bytes: (L,) size of each block's output, and of the gradient there.
+    parameters: (L,) how many each block has.
     """
 
     forward_flops: np.ndarray
     output_bytes: np.ndarray
+    parameters: np.ndarray
 
     @property
     def backward_flops(self) -> np.ndarray:
@@ -82,7 +84,10 @@ def net_costs(spec: NetSpec, batch_size: int) -> NetCosts:
                     value = block(value, labels) if index == 0 else block(value)
                 flops.append(counter.get_total_flops())
                 sizes.append(value.numel() * torch.float32.itemsize)
-            return BlockCosts(np.array(flops, dtype=float), np.array(sizes, dtype=float))
+            held = [sum(p.numel() for p in block.parameters()) for block in net]
+            return BlockCosts(
+                np.array(flops, dtype=float), np.array(sizes, dtype=float), np.array(held)
+            )
 
         image = (spec.channels, spec.image_size, spec.image_size)
         return NetCosts(

@@ -32,6 +32,20 @@ _STEPS_PER_OCTAVE = 2  # measured speeds this close, 41 %, count as equal
 
 
 @dataclass(frozen=True)
+class OwnDevice:
+    """One of several devices of a user, which share what a client computes, where a method can.
+
+    Attributes
+    ----------
+    capacity: parameters that it has room for.
+    time_factor: how many times as long as at the speed of the user's profile it computes.
+    """
+
+    capacity: int
+    time_factor: float
+
+
+@dataclass(frozen=True)
 class Profile:
     """What one kind of device can do.
 
@@ -42,12 +56,14 @@ class Profile:
     overhead_s: what it needs for a pass through a net besides, whichever blocks it holds: small
         blocks take time that their operations do not explain. Clients that measure themselves
         know it; 0 otherwise.
+    devices: of its user, among which Federated Split GANs share a discriminator; none: it is one.
     """
 
     name: str
     flops_per_s: float
     link_bytes_per_s: float
     overhead_s: float = 0.0
+    devices: tuple[OwnDevice, ...] = ()
 
     def __str__(self) -> str:
         speed, link = _short(self.flops_per_s / 1e9), _short(self.link_bytes_per_s / 1e6)
@@ -216,11 +232,12 @@ def _parsed(content: Mapping[str, Any], source: str) -> Devices:
         if not isinstance(table, dict) or not isinstance(table.get("name"), str):
             raise UserError(f"{where} has no name")
         where = f'{source}: profile "{table["name"]}"'
-        _only(table, {"name", "clients", *SPEEDS}, where)
+        _only(table, {"name", "clients", "devices", *SPEEDS}, where)
         share = table.get("clients", 1)
         if type(share) is not int or share < 1:
             raise UserError(f"{where}: clients={share!r} must be a whole number, at least 1")
-        profiles.append(read_profile(table["name"], table, where))
+        own = _own_devices(table.get("devices", []), where)
+        profiles.append(replace(read_profile(table["name"], table, where), devices=own))
         shares.append(share)
     names = [profile.name for profile in profiles]
     for name in names:
@@ -230,6 +247,20 @@ def _parsed(content: Mapping[str, Any], source: str) -> Devices:
     return Devices(
         read_profile("server", server, f"{source}: [server]"), tuple(profiles), tuple(shares)
     )
+
+
+def _own_devices(tables: Any, where: str) -> tuple[OwnDevice, ...]:
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise UserError(f"{where}: devices={tables!r}: each is a [[profiles.devices]]")
+    found = []
+    for number, table in enumerate(tables, start=1):
+        here = f"{where}: device {number}"
+        _only(table, {"capacity", "time-factor"}, here)
+        capacity, factor = (_number(table, key, here) for key in ("capacity", "time-factor"))
+        if not (0 < factor < math.inf and 0 < capacity < math.inf):
+            raise UserError(f"{here}: capacity and time-factor must be above 0, and finite")
+        found.append(OwnDevice(int(capacity), factor))
+    return tuple(found)
 
 
 def _short(value: float) -> str:

@@ -138,12 +138,17 @@ def unsplit_seconds(
 
     `gen` and `disc` are the passes through each, forward and backward alike.
     """
-    flops = gen * costs.gen.pass_flops + disc * costs.disc.pass_flops
-    return float((flops / fleet.flops_per_s + 2 * (gen + disc) * fleet.overhead_s).max())
+    gen_s, disc_s = passes_seconds(costs.gen, fleet, gen), passes_seconds(costs.disc, fleet, disc)
+    return float((gen_s + disc_s).max())
+
+
+def passes_seconds(costs: BlockCosts, fleet: Fleet, passes: int) -> np.ndarray:
+    """(G,) seconds of passes through a whole net on a device, each forward and backward."""
+    return np.asarray(passes * (costs.pass_flops / fleet.flops_per_s + 2 * fleet.overhead_s))
 
 
 def feedback_seconds(
-    costs: NetCosts, fleet: Fleet, *, batches: int, given: int, disc_passes: int
+    costs: NetCosts, fleet: Fleet, *, batches: int, given: int, disc_s: np.ndarray
 ) -> float:
     """Seconds of an iteration where the server has the generator, and clients discriminators.
 
@@ -152,14 +157,10 @@ def feedback_seconds(
     costs, fleet: of the net, and of the clients that share the iteration.
     batches: how many the server generates.
     given: how many of them each client gets; it sends gradients of the size of one back.
-    disc_passes: through a client's discriminator, forward and backward alike.
+    disc_s: (G,) that a client computes; nan where it takes no part.
     """
     images = float(costs.gen.output_bytes[-1])
     down = np.minimum(fleet.link_bytes_per_s, fleet.server.link_bytes_per_s)
-    client_s = (
-        given * images / down
-        + disc_passes * (costs.disc.pass_flops / fleet.flops_per_s + 2 * fleet.overhead_s)
-        + images / fleet.link_bytes_per_s
-    )
+    client_s = given * images / down + disc_s + images / fleet.link_bytes_per_s
     server_s = batches * costs.gen.pass_flops / fleet.server.flops_per_s
-    return float(client_s.max() + server_s)
+    return float(np.nan_to_num(client_s).max() + server_s)

@@ -15,8 +15,10 @@ from huscf_flwr.planning.latency import (
     feedback_seconds,
     iteration_seconds,
     net_seconds,
+    passes_seconds,
     unsplit_seconds,
 )
+from huscf_flwr.planning.own_devices import users_seconds
 from huscf_flwr.planning.schedule import Schedule, schedule
 from huscf_flwr.planning.search import search_cuts
 from huscf_flwr.split.cuts import Cut, end_limits
@@ -166,10 +168,14 @@ def alternatives(plan: Plan, shapes: NetShapes) -> dict[str, float]:
             costs, fleet, gen=2, disc=5
         ),
         "the generator on the server (MD-GAN)": feedback_seconds(
-            costs, fleet, batches=usual_batches(plan.cohort), given=2, disc_passes=3
+            costs,
+            fleet,
+            batches=usual_batches(plan.cohort),
+            given=2,
+            disc_s=passes_seconds(costs.disc, fleet, 3),
         ),
         "the generator on the server (Federated Split GANs)": feedback_seconds(
-            costs, fleet, batches=1, given=1, disc_passes=2
+            costs, fleet, batches=1, given=1, disc_s=users_seconds(costs.disc, fleet, 2)
         ),
     }
 
