@@ -177,8 +177,7 @@ class RunConfig:
     )
     round_timeout: float = _key(
         3600.0,
-        "flwr run: seconds that a round may take; huscf train, which does not limit rounds: "
-        "seconds that a client waits for one answer of the server",
+        "flwr run: seconds that a round may take, and a client's connection in it",
         above=0,
     )
     start_timeout: float = _key(300.0, "seconds to wait for clients to appear", above=0)

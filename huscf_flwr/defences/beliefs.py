@@ -13,7 +13,7 @@ from collections.abc import Collection
 _LOOKS = 3
 _OFTEN, _SELDOM = 1 / 4, 1 / 64  # of the iterations, before so many looks and after
 _KNOWING = 0.2  # belief from which on nets know enough of their images
-_LEAST = 0.35  # of what others have: honest clients had 0.57 and more
+_LEAST = 0.35  # of what others have: honest clients had 0.46 and more
 _PEERS = 3
 _QUORUM = 3 / 4
 

@@ -49,7 +49,7 @@ _FORGIVEN = 0.98
 _MOST_STRIKES = 4.0
 _ASTRAY = 2.0  # strikes
 _AUDITED = 1 / 128  # of the iterations, drawn by lot: nobody knows which
-_LEAST_COSINE = 0.15  # those of honest clients were 0.3 and more, of the discriminator 0.8
+_LEAST_COSINE = 0.15  # those of honest clients were 0.3 and more, of the discriminator 0.65
 _AUDITED_SAMPLES = 32
 _MISLABELLED = (
     "trained on images that are not what their labels say, as far as nets can tell that it shares "

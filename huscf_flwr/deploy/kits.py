@@ -10,8 +10,11 @@ from huscf_flwr.errors import UserError, cause
 from huscf_flwr.system.certificates import issue, new_authority, new_device_key
 
 PORT = 9092
-"""Where devices reach the gateway, unless told otherwise; the runner is at the next port, and the
-SuperLink, for the server's own machine, at the one after that."""
+"""Where devices reach the gateway, unless told otherwise; the runner is at the next port."""
+
+SUPERLINK = 3
+"""The SuperLink, for the server's own machine, is at so many ports after `PORT`; the one before it
+is by default that of a device, which may be on the same machine."""
 
 CONNECTION = "kit"
 """What the deployment is called in `flwr run`."""
@@ -46,8 +49,8 @@ def make_kits(folder: Path, server: str, nodes: int, port: int = PORT) -> list[P
     """
     if nodes < 1:
         raise UserError(f"--nodes {nodes}: must be at least 1")
-    if not 1 <= port <= _LAST_PORT - 2:
-        raise UserError(f"--port {port}: must be from 1 to {_LAST_PORT - 2}")
+    if not 1 <= port <= _LAST_PORT - SUPERLINK:
+        raise UserError(f"--port {port}: must be from 1 to {_LAST_PORT - SUPERLINK}")
     address = f"{_checked(server)}:{port}"
     own = folder / "server"
     try:

@@ -48,9 +48,9 @@ def serve(kit: Path) -> None:
     host, port = _address(kit)
     home = kit / kits.FLOWER
     home.mkdir(mode=0o700, exist_ok=True)
-    _write_connection(home, kit, port + 2)
+    _write_connection(home, kit, port + kits.SUPERLINK)
     trusted = ssl.create_default_context(cafile=str(kit / kits.AUTHORITY))
-    url = f"https://127.0.0.1:{port + 2}"
+    url = f"https://127.0.0.1:{port + kits.SUPERLINK}"
     allow_many_files()
     signal.signal(signal.SIGTERM, _exit)
     with _superlink(kit, home, host, port) as superlink:
@@ -148,7 +148,7 @@ def _superlink(kit: Path, home: Path, host: str, port: int) -> Iterator[subproce
     runner = f"0.0.0.0:{port + 1} {host}:{port + 1}"
     command = [
         *(_program("flower-superlink"), "--host", "127.0.0.1"),
-        *("--port", str(port + 2), "--enable-supernode-auth"),
+        *("--port", str(port + kits.SUPERLINK), "--enable-supernode-auth"),
         *("--ssl-ca-certfile", str(kit / kits.AUTHORITY)),
         *("--ssl-certfile", str(kit / kits.CERTIFICATE)),
         *("--ssl-keyfile", str(kit / kits.KEY)),
