@@ -9,7 +9,7 @@ from typing import Any
 
 from huscf_flwr.config import RunConfig, read_settings
 from huscf_flwr.data.partition import label_counts
-from huscf_flwr.data.sources import load_domain
+from huscf_flwr.data.sources import load_domain, split_names
 from huscf_flwr.errors import UserError
 from simulations.engine import DEFAULT_CLIENTS
 from strategies import load_strategy
@@ -92,6 +92,8 @@ def plan_runs(
         settings = read_settings(file, pairs)
         plain = RunConfig.from_mapping(settings)
         scenario = plain.name or Path(file).stem
+        if Path(scenario).name != scenario:
+            raise UserError(f'{file}: name="{scenario}": it names folders, and cannot be a path')
         if any(run.scenario == scenario for run in runs):
             raise UserError(f'{file}: another scenario is named "{scenario}", too')
         configs = {
@@ -136,8 +138,10 @@ def _pooled(config: RunConfig, base_dir: str) -> RunConfig:
     """
     if config.partition != "iid":  # another one would take labels from the one client, too
         raise UserError(f'{POOLED}: it takes partition="iid", not "{config.partition}"')
-    clients, domains = config.num_clients or DEFAULT_CLIENTS, len(config.domains.split(","))
+    clients, domains = config.num_clients or DEFAULT_CLIENTS, len(split_names(config.domains))
     sharing = clients // domains
+    if sharing * domains != clients:
+        raise UserError(f"{POOLED}: {clients} clients are no multiple of {domains} domains")
     one = replace(
         config, num_clients=domains, max_client_images=sharing * config.max_client_images
     )

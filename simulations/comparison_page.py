@@ -163,9 +163,10 @@ def _means(files: RunFiles) -> dict[str, list[Measured]]:
 
 def _grids(read: Sequence[tuple[Run, RunFiles]]) -> Iterator[dict[str, Any]]:
     """For each domain real images, and what each method generates in the end, of one seed."""
-    first: dict[str, RunFiles] = {}
+    by_seed: dict[int, dict[str, RunFiles]] = {}
     for run, files in read:
-        first.setdefault(run.method, files)
+        by_seed.setdefault(run.config.seed, {})[run.method] = files
+    first = max(by_seed.values(), key=len, default={})  # the first seed that most methods have
     domains = dict.fromkeys(domain for files in first.values() for domain in files.curves())
     for domain in domains:
         pictures: list[figures.Picture] = []

@@ -164,8 +164,8 @@ class RayCluster:
                 try:
                     if content:
                         _unpack(content, runs[index], base_dir)
-                except OSError as error:
-                    failure = f"what it left cannot be written here: {cause(error)}"
+                except Exception as error:  # whatever it is, the other runs go on
+                    failure = failure or f"what it left cannot be written here: {cause(error)}"
                 yield index, failure
         finally:
             ray.shutdown()

@@ -87,7 +87,7 @@ class GANStrategy(EvaluatingStrategy):
         self.held: dict[int, State] = {}  # what single clients have, by number; is saved
         self.rounds_before = 0
         self.restored: Checkpoint | None = None
-        self.defences = Defences(config)
+        self.defences = Defences(config, known_lots=not serve)
         self._before: Checkpoint | None = None
         self._state_places: Config = {}
         self._resumed: Path | None = None
@@ -110,12 +110,12 @@ class GANStrategy(EvaluatingStrategy):
 
     # What a strategy decides
 
-    @abstractmethod
     def choose_cuts(self, clients: list[ClientInfo]) -> Mapping[int, Cut | None]:
-        """The cut of each client, by number; None where it holds the nets whole.
+        """The cut of each client, by number; None where it holds the nets whole, as here.
 
         Called with the clients that are there at first, and with those that come later.
         """
+        return {info.number: None for info in clients}
 
     def question(self) -> Config:
         """What clients are told when they are asked who they are."""
@@ -286,8 +286,7 @@ class GANStrategy(EvaluatingStrategy):
         """Instructions for every client: its blocks of its cluster's net, and the round."""
         server_round += self.rounds_before
         present = self.roster.present(client_manager, without=self.defences.excluded)
-        if self.defences.on:
-            self._before = self.checkpoint(server_round - 1)
+        self._before = self.checkpoint(server_round - 1)
         infos = list(present.values())
         largest = max(info.size for info in infos)
         batches = -(-largest // self.config.batch_size)

@@ -23,7 +23,6 @@ from huscf_flwr.procedure import exchanged_bytes
 from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
-from huscf_flwr.split.cuts import Cut
 from huscf_flwr.system.cpu import torch_device
 from strategies.crossing import PARAMETERS, Crossing, What
 from strategies.exchanging import ExchangingStrategy
@@ -102,9 +101,6 @@ class CentralGenerator(ExchangingStrategy):
     def generator(self) -> GeneratorHalf:
         """The server's half."""
         return self.server.of(_ONE)
-
-    def choose_cuts(self, clients: list[ClientInfo]) -> Mapping[int, Cut | None]:
-        return {info.number: None for info in clients}
 
     def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:
         return {GEN: (), DISC: tuple(whole_net(self.shapes)[DISC])}

@@ -30,9 +30,10 @@ class Defences:
     excluded: who is not to take part when a round is repeated.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, *, known_lots: bool) -> None:
+        """`known_lots`: who is looked at follows from the run's seed; or nobody can know it."""
         self.on = config.defences
-        self.guard = Guard()
+        self.guard = Guard(config.seed if known_lots else None)
         trimmed = self.on and config.aggregation == TRIMMED
         self.average: Average = trimmed_average if trimmed else weighted_average
         self.excluded: set[int] = set()

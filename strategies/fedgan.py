@@ -16,7 +16,6 @@ from huscf_flwr.clustering.clusters import grouped
 from huscf_flwr.clustering.kld_weights import weights
 from huscf_flwr.nets import whole_net
 from huscf_flwr.report.records import ClientInfo
-from huscf_flwr.split.cuts import Cut
 from strategies.base import GANStrategy
 from strategies.updates import Combined, Update
 
@@ -25,9 +24,6 @@ class FedGAN(GANStrategy):
     """FedAvg over unsplit conditional GANs."""
 
     client_class: ClassVar[type[GANClient]] = WholeGANClient
-
-    def choose_cuts(self, clients: list[ClientInfo]) -> Mapping[int, Cut | None]:
-        return {info.number: None for info in clients}
 
     def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:
         return {net: tuple(indices) for net, indices in whole_net(self.shapes).items()}

@@ -22,7 +22,7 @@ from huscf_flwr.clients.discriminating import FedSplitGANClient
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import DISC, GEN, State
 from huscf_flwr.planning.devices import Fleet
-from huscf_flwr.planning.own_devices import user_seconds, users_seconds
+from huscf_flwr.planning.own_devices import FEDERATED_SPLIT_PASSES, user_seconds, users_seconds
 from huscf_flwr.report.records import ClientInfo
 from strategies.central_generator import CentralGenerator
 from strategies.costs import Passes
@@ -51,7 +51,7 @@ class FedSplitGAN(CentralGenerator):
             self.roster.leave_out(number, "its devices have no room for the discriminator")
 
     def disc_seconds(self, fleet: Fleet) -> np.ndarray:
-        return users_seconds(self.costs.disc, fleet, self.passes[DISC].forward)
+        return users_seconds(self.costs.disc, fleet, FEDERATED_SPLIT_PASSES)
 
     def batches(self, clients: int) -> int:
         return 1

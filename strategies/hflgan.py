@@ -5,9 +5,10 @@ quantity heterogeneous clients" (Applied Intelligence 55, 2024), of which only t
 be had: clients are clustered dynamically to edge servers; there are several generators, and stages
 of aggregation that are not identical. Everything else is a reconstruction, so no table may call it
 the paper's method. Each client has a discriminator and two generators that learn from it. After
-every round an edge averages all of its clients', by size; after every `hfl-central` rounds the
-centre averages the second generator over all edges, by size, and clients are dealt to edges anew,
-by the directions in which their discriminators have moved (K-means). At first, edges are random.
+every round an edge averages all of its clients', by size. After every `hfl-central` rounds clients
+are dealt to edges anew before that, by the directions in which their discriminators have moved
+(K-means), and the centre averages the second generator over all edges, by size. At first, edges
+are random.
 An edge's result is its own generator, the first.
 
 What crosses: whole nets, from each client to its edge and back, and the second generator from

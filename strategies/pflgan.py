@@ -29,7 +29,6 @@ from huscf_flwr.nets import State, initial_state, whole_net
 from huscf_flwr.nets.generator import Generator
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
-from huscf_flwr.split.cuts import Cut
 from strategies.base import GANStrategy
 from strategies.crossing import PARAMETERS, Crossing, What
 from strategies.updates import Combined, Update
@@ -58,9 +57,6 @@ class PFLGAN(GANStrategy):
         super().__init__(config, report, base_dir, serve=serve)
         if self.restored is not None and self.held.keys() != self.models.keys():
             raise UserError(f'resume="{config.resume}": not a run of this strategy')
-
-    def choose_cuts(self, clients: list[ClientInfo]) -> Mapping[int, Cut | None]:
-        return {info.number: None for info in clients}
 
     def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:
         return {net: tuple(indices) for net, indices in whole_net(self.shapes).items()}

@@ -206,6 +206,7 @@ class HuSCF(strategies.HuSCF):
     ("texts", "names", "message"),
     [
         (['name = "s"', 'name = "s"'], [], r'1\.toml: another scenario is named "s"'),
+        (['name = "../s"'], [], r'0\.toml: name="\.\./s": it names folders'),
         ([""], ["huscf", "test_compare:HuSCF"], "would both be in .*0-huscf-seed-0: leave one"),
         ([""], ["huscf", "none:Such"], 'strategy="none:Such" cannot be imported'),
         (["", 'domains = "gone.npz"'], [], "gone.npz: no such file"),
@@ -256,6 +257,16 @@ def test_methods_are_keys_by_name(here: Path) -> None:
     (here / "m.toml").write_text("width = 3\n")
     with pytest.raises(UserError, match=r'm\.toml: "width" is no table of run keys'):
         read_methods("m.toml")
+    (here / "b.toml").write_text(SMALL.format(name="b").replace("num-clients = 2", ""))
+    with pytest.raises(UserError, match="5 clients are no multiple of 2 domains"):
+        plan_runs(
+            ["b.toml"],
+            ["num-clients=5"],
+            methods={"In one place": {"one-client-per-domain": True}},
+            seeds=1,
+            folder=here / "out",
+            base_dir=str(here),
+        )
     with pytest.raises(UserError, match='method "Wide": width=0'):
         plan_runs(
             ["a.toml"],

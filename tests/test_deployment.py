@@ -44,6 +44,9 @@ def test_a_kit_has_what_its_machine_needs_and_nothing_of_another(tmp_path: Path)
     assert sorted(private) == sorted(secrets.values())  # the authority's is nowhere
     assert make_kits(tmp_path, "192.0.2.7", 3) == [tmp_path / "node-3"]
     assert files_of(tmp_path / "node-1") == found["node-1"]
+    keys = tmp_path / "server" / "nodes"
+    (keys / "node-2.pub").rename(keys / "node-2.pub.out")
+    assert make_kits(tmp_path, "192.0.2.7", 3) == []  # who was shut out stays out
     with pytest.raises(UserError, match=r"has kits for the server at 192\.0\.2\.7:9092"):
         make_kits(tmp_path, "192.0.2.8", 3)
 
@@ -52,6 +55,7 @@ def test_a_kit_has_what_its_machine_needs_and_nothing_of_another(tmp_path: Path)
     ("arguments", "message"),
     [
         (["--server", "a b", "--nodes", "1"], "--server a b: not a host name"),
+        (["--server", "2001:db8::1", "--nodes", "1"], "listens on IPv4 only"),
         (["--server", "here", "--nodes", "0"], "--nodes 0: must be at least 1"),
         (["--server", "here", "--nodes", "1", "--port", "65534"], "--port 65534: must be"),
     ],

@@ -1,5 +1,6 @@
 """What one client of an iteration can do is bounded by the others; no nets, no runs."""
 
+import random
 from collections import Counter
 
 import pytest
@@ -35,7 +36,7 @@ class TestBeliefs:
     def test_who_is_below_the_others_by_hand(
         self, beliefs: tuple[float, ...], low: set[int]
     ) -> None:
-        found, group = Beliefs(), range(len(beliefs))
+        found, group = Beliefs(random.Random()), range(len(beliefs))
         for look in range(3):
             assert not found.outliers(group)
             for client, belief in enumerate(beliefs):
@@ -46,7 +47,7 @@ class TestBeliefs:
         assert not found.outliers(group)
 
     def test_all_are_looked_at_when_nobody_knows(self) -> None:
-        found, taken, looks = Beliefs(), [], Counter[int]()
+        found, taken, looks = Beliefs(random.Random()), [], Counter[int]()
         for _ in range(400):
             due = found.due(range(4))
             taken.append(tuple(sorted(due)))
@@ -149,6 +150,25 @@ class TestGuard:
         assert 0 < sum(0 in audited for audited in seen) < 60
         guard.begin_round()
         assert 2 in guard.audited(range(4)) and not guard.refused
+
+    @pytest.mark.parametrize(
+        ("expected", "sent", "refused"),
+        [(1e-12, 1e-12, False), (1e-12, -1e-12, True), (1.0, 0.0, True), (0.0, 1e-9, False)],
+    )
+    def test_gradients_of_next_to_nothing_point_somewhere(
+        self, expected: float, sent: float, refused: bool
+    ) -> None:
+        """As those of a discriminator that is sure do; where they are nothing, they do not."""
+        guard, ones = Guard(), torch.ones(4, 3)
+        for _ in range(3):
+            given = {"fake": expected * ones}
+            guard.audit(0, {"fake": sent * ones}, given, torch.arange(4), "JUDGE_GRADIENT")
+        assert bool(guard.refused) is refused
+
+    def test_whom_it_looks_at_follows_from_a_seed(self) -> None:
+        one, same, other = Guard(1), Guard(1), Guard(2)
+        drawn = [[guard.audited([0]) for _ in range(2000)] for guard in (one, same, other)]
+        assert drawn[0] == drawn[1] != drawn[2]
 
     def test_goes_on_where_it_was(self) -> None:
         first, usual = Guard(), dict.fromkeys(range(3), USUAL)

@@ -21,9 +21,10 @@ _QUORUM = 3 / 4
 class Beliefs:
     """Those of a round, taken in iterations that are drawn by lot."""
 
-    def __init__(self) -> None:
+    def __init__(self, lots: random.Random) -> None:
+        """`lots` say which iterations."""
         self._found: defaultdict[int, list[float]] = defaultdict(list)
-        self._random = random.Random()
+        self._random = lots
 
     def begin_round(self) -> None:
         """Nobody is known."""

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
 from huscf_flwr.defences.beliefs import Beliefs
 from huscf_flwr.tensors import Tensors
@@ -51,6 +50,7 @@ _ASTRAY = 2.0  # strikes
 _AUDITED = 1 / 128  # of the iterations, drawn by lot: nobody knows which
 _LEAST_COSINE = 0.15  # those of honest clients were 0.3 and more, of the discriminator 0.65
 _AUDITED_SAMPLES = 32
+_NOWHERE = 1e-20  # norm of gradients
 _MISLABELLED = (
     "trained on images that are not what their labels say, as far as nets can tell that it shares "
     "with others"
@@ -66,13 +66,14 @@ class Guard:
     can tell what they should be, point elsewhere, or if its images are not what their labels say.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int | None = None) -> None:
+        """`seed` is of the lots that say who is looked at; without, nobody can know them."""
         self._levels: defaultdict[str, dict[int, float]] = defaultdict(dict)
         self._met: set[int] = set()
         self._suspects: set[int] = set()
-        self._random = random.Random()
+        self._random = random.Random(seed)
         self._strikes: dict[int, float] = {}
-        self.beliefs = Beliefs()
+        self.beliefs = Beliefs(self._random)
         self.refused: dict[int, str] = {}
         """Why clients are refused in this round, by number."""
         self.clipped: Counter[int] = Counter()
@@ -192,8 +193,13 @@ class Guard:
         self._levels = defaultdict(dict, {key: dict(levels) for key, levels in state.items()})
 
 
-def _cosine(one: Tensor, other: Tensor) -> float:
-    return float(cosine_similarity(one.cpu().flatten(), other.cpu().flatten(), dim=0))
+def _cosine(sent: Tensor, expected: Tensor) -> float:
+    """1 where the expected one is next to nothing: it points nowhere."""
+    due = expected.cpu().flatten().double()
+    if float(due.norm()) < _NOWHERE:
+        return 1.0
+    found = sent.cpu().flatten().double()
+    return float(due @ found / (due.norm() * found.norm().clamp(min=_NOTHING * due.norm())))
 
 
 class _Size(NamedTuple):

@@ -61,7 +61,7 @@ def make_kits(folder: Path, server: str, nodes: int, port: int = PORT) -> list[P
         authority = (own / AUTHORITY).read_bytes()
         for number in range(1, nodes + 1):
             name = f"node-{number}"
-            if not (own / NODES / f"{name}.pub").exists():
+            if not any((own / NODES).glob(f"{name}.pub*")):
                 public = _node_kit(folder / name, name, authority, address)
                 _write(own / NODES, {f"{name}.pub": public})
                 made.append(folder / name)
@@ -114,9 +114,11 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _checked(server: str) -> str:
-    """The server as the host of an address, which has brackets around an IPv6 one."""
+    """The server as the host of an address."""
     try:
-        return f"[{server}]" if ipaddress.ip_address(server).version == 6 else server
+        if ipaddress.ip_address(server).version == 6:
+            raise UserError(f"--server {server}: the server listens on IPv4 only")
+        return server
     except ValueError:
         if not re.fullmatch(r"(?!-)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", server):
             raise UserError(f"--server {server}: not a host name or an IP address") from None
@@ -170,8 +172,8 @@ says how to start a run. That takes an account on this machine: whoever has one 
 thereby run code on this machine and on all devices.
 
 server.key proves to the devices that this is their server: keep it here. The public keys in nodes/
-say which devices may join: delete one and restart, to shut a device out. flower/ is what Flower
-remembers.
+say which devices may join: rename one to NAME.pub.out and restart, to shut a device out for good.
+flower/ is what Flower remembers.
 """
 
 _NODE_README = """\

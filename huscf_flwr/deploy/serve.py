@@ -1,7 +1,10 @@
 """The server of a deployment: Flower's SuperLink for this machine, the gateway for the others."""
 
+import json
 import logging
 import os
+import secrets
+import shlex
 import signal
 import ssl
 import subprocess
@@ -30,7 +33,8 @@ from huscf_flwr.system.files import allow_many_files
 
 log = logging.getLogger(__name__)
 
-_RUNNER = "HUSCF_RUNNER"  # in the environment of what the server runs: where its runner is
+_RUNNER = "HUSCF_RUNNER"
+"""In the environment of what a server runs: where its runner is, and a word of its own."""
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _AT_A_TIME = 4
@@ -60,11 +64,14 @@ def serve(kit: Path) -> None:
         log.info(
             "a run is started on this machine, in the folder of the app, with\n\n"
             '    FLWR_HOME=%s flwr run . %s --stream --run-config "num-clients=%d"\n',
-            home,
+            shlex.quote(str(home)),
             kits.CONNECTION,
             len(keys),
         )
-        client = httpx.AsyncClient(base_url=url, verify=trusted, timeout=60.0)
+        # A device that sends slowly keeps its connection for as long.
+        client = httpx.AsyncClient(
+            base_url=url, verify=trusted, timeout=60.0, limits=httpx.Limits()
+        )
         server = uvicorn.Server(
             uvicorn.Config(
                 gateway(client, keys.values()),
@@ -93,7 +100,7 @@ def in_deployment(config: RunConfig) -> RunConfig:
     """
     if _RUNNER not in os.environ or config.runner_address:
         return config
-    bind, address = os.environ[_RUNNER].split()
+    bind, address, _ = os.environ[_RUNNER].split()
     return replace(config, runner_bind=bind, runner_address=address)
 
 
@@ -128,7 +135,7 @@ def _write_connection(home: Path, kit: Path, port: int) -> None:
     (home / "config.toml").write_text(
         f'[superlink]\ndefault = "{kits.CONNECTION}"\n\n[superlink.{kits.CONNECTION}]\n'
         f'address = "127.0.0.1:{port}"\n'
-        f"root-certificates = '{kit / kits.AUTHORITY}'\n"
+        f"root-certificates = {json.dumps(str(kit / kits.AUTHORITY), ensure_ascii=False)}\n"
     )
 
 
@@ -145,7 +152,7 @@ def _program(name: str) -> str:
 
 @contextmanager
 def _superlink(kit: Path, home: Path, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    runner = f"0.0.0.0:{port + 1} {host}:{port + 1}"
+    runner = f"0.0.0.0:{port + 1} {host}:{port + 1} {secrets.token_hex(8)}"
     command = [
         *(_program("flower-superlink"), "--host", "127.0.0.1"),
         *("--port", str(port + kits.SUPERLINK), "--enable-supernode-auth"),

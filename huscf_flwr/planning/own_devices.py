@@ -13,6 +13,10 @@ import numpy as np
 from huscf_flwr.planning.costs import BlockCosts
 from huscf_flwr.planning.devices import Fleet, OwnDevice, Profile
 
+FEDERATED_SPLIT_PASSES = 2 + 1 / 3
+"""Of an iteration: real and generated images, forward and backward, and for the generator one more
+product back to the latter's pixels, where a pass takes three."""
+
 _PARTS = 3
 _HOP_S = 0.05  # for a batch to get from one of a user's devices to another
 
@@ -34,7 +38,7 @@ def place(sizes: Sequence[int], devices: Sequence[OwnDevice]) -> list[OwnDevice]
     return placed if len(placed) == len(sizes) else None
 
 
-def user_seconds(costs: BlockCosts, profile: Profile, passes: int) -> float | None:
+def user_seconds(costs: BlockCosts, profile: Profile, passes: float) -> float | None:
     """How long a user's devices take for passes of a batch, each forward and backward.
 
     None if the net finds no room on them. A profile without devices of its own is one device.
@@ -53,7 +57,7 @@ def user_seconds(costs: BlockCosts, profile: Profile, passes: int) -> float | No
     return passes * (once_s + 2 * hops * _HOP_S)
 
 
-def users_seconds(costs: BlockCosts, fleet: Fleet, passes: int) -> np.ndarray:
+def users_seconds(costs: BlockCosts, fleet: Fleet, passes: float) -> np.ndarray:
     """(G,) of `user_seconds`, for each group; nan for whom there is no room."""
     found = [user_seconds(costs, profile, passes) for profile in fleet.profiles]
     return np.array([np.nan if seconds is None else seconds for seconds in found])

@@ -18,7 +18,7 @@ from huscf_flwr.planning.latency import (
     passes_seconds,
     unsplit_seconds,
 )
-from huscf_flwr.planning.own_devices import users_seconds
+from huscf_flwr.planning.own_devices import FEDERATED_SPLIT_PASSES, users_seconds
 from huscf_flwr.planning.schedule import Schedule, schedule
 from huscf_flwr.planning.search import search_cuts
 from huscf_flwr.split.cuts import Cut, end_limits
@@ -175,7 +175,11 @@ def alternatives(plan: Plan, shapes: NetShapes) -> dict[str, float]:
             disc_s=passes_seconds(costs.disc, fleet, 3),
         ),
         "the generator on the server (Federated Split GANs)": feedback_seconds(
-            costs, fleet, batches=1, given=1, disc_s=users_seconds(costs.disc, fleet, 2)
+            costs,
+            fleet,
+            batches=1,
+            given=1,
+            disc_s=users_seconds(costs.disc, fleet, FEDERATED_SPLIT_PASSES),
         ),
     }
 

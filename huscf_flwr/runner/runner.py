@@ -207,9 +207,12 @@ class Runner:
             return future
 
     def _time(self, session: Session, now: float) -> None:
-        """Note how long a client took for a frame, if it has been on its way since its answer."""
+        """Note how long a client took for a frame, if it has been on its way since its answer.
+
+        And the others have waited for it: who was too late for that has been charged.
+        """
         seat, exchange = session.seat, session.exchange
-        if seat.iteration or exchange:  # or it has been getting ready
+        if (seat.iteration or exchange) and not seat.lagging:  # or it has been getting ready
             took_s = now - seat.since
             self._patience.took(exchange, took_s)
             self._charge(session, self._patience.beyond(exchange, took_s))
