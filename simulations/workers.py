@@ -22,6 +22,7 @@ from huscf_flwr.errors import UserError, cause
 from huscf_flwr.report.config_file import config_as_toml
 from huscf_flwr.report.page import write_page
 from huscf_flwr.system.cpu import cores
+from huscf_flwr.system.processes import end_left
 from simulations.engine import Engine
 
 log = logging.getLogger("huscf_flwr.compare")
@@ -33,6 +34,8 @@ Workers = Callable[[Sequence[RunConfig], str], Iterator[tuple[int, Failure]]]
 """Train runs, with relative data paths below a folder; as each ends, its index and how."""
 
 _PREFIX = "huscf: "
+_FOLDER = "HUSCF_COMPARISON"
+"""In the environment of the processes of a comparison: its folder."""
 
 
 def in_this_process(runs: Sequence[RunConfig], base_dir: str) -> Iterator[tuple[int, Failure]]:
@@ -53,12 +56,16 @@ def in_this_process(runs: Sequence[RunConfig], base_dir: str) -> Iterator[tuple[
 class Processes:
     """So many processes of this machine at a time, which share its cores; see `Workers`.
 
-    What a run logs is in `<its folder>.log`.
+    What a run logs is in `<its folder>.log`. Those that a comparison in the same folder has left
+    behind, because it was killed, are ended first.
     """
 
     jobs: int
 
     def __call__(self, runs: Sequence[RunConfig], base_dir: str) -> Iterator[tuple[int, Failure]]:
+        for folder in {_marked(config, base_dir) for config in runs}:
+            if left := end_left(_FOLDER, folder):
+                log.info("%d runs of a comparison that was killed were going on: ended", left)
         threads = max(1, cores() // min(self.jobs, max(1, len(runs))))
         stopping = threading.Event()
         pool = ThreadPoolExecutor(self.jobs)
@@ -88,7 +95,11 @@ def _in_process(
             process = subprocess.Popen(
                 [sys.executable, "-m", "huscf_flwr.cli", "train", "--config", str(file)],
                 cwd=base_dir,
-                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+                env={
+                    **os.environ,
+                    "OMP_NUM_THREADS": str(threads),
+                    _FOLDER: _marked(config, base_dir),
+                },
                 stdout=lines,
                 stderr=subprocess.STDOUT,
             )
@@ -107,6 +118,11 @@ def _in_process(
     if code < 0:
         return f"its process was ended by signal {-code}"
     return last[0].removeprefix(_PREFIX) if last else f"its process ended with {code}"
+
+
+def _marked(config: RunConfig, base_dir: str) -> str:
+    """The folder of the comparison that a run belongs to."""
+    return str((Path(base_dir) / config.output_dir).resolve().parent)
 
 
 def _code(process: subprocess.Popen[bytes]) -> int | None:

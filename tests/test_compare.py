@@ -1,8 +1,11 @@
 """Comparing runs: what `huscf compare` trains, keeps, refuses and shows."""
 
 import csv
+import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -120,7 +123,12 @@ def test_a_run_that_fails_is_in_the_table_and_stops_no_other(
 def test_runs_are_trained_by_several_processes(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each with its log; one that is killed is a run that failed."""
+    """Each with its log; one that is killed is a run that failed.
+
+    What a comparison before has left behind, as it was killed, does not go on in the same folder.
+    """
+    mark = {**os.environ, "HUSCF_COMPARISON": str((here / "out").resolve())}
+    left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], env=mark)
     (here / "mortal.py").write_text(MORTAL)
     (here / "m.toml").write_text('[Ours]\n[Killed]\nstrategy = "mortal:Killed"\n')
     monkeypatch.syspath_prepend(here)
@@ -130,6 +138,7 @@ def test_runs_are_trained_by_several_processes(
     assert rows["Killed"]["failed"] == "seed 0: its process was ended by signal 9"
     assert rows["Ours"]["seeds"] == "1"
     assert "round 1/1" in (here / "out" / "a-ours-seed-0.log").read_text()
+    assert left.poll() is not None
 
 
 @pytest.fixture

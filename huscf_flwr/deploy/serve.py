@@ -13,13 +13,12 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 import httpx
-import psutil
 import uvicorn
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -30,6 +29,7 @@ from huscf_flwr.deploy import kits
 from huscf_flwr.deploy.gateway import gateway
 from huscf_flwr.errors import UserError, cause
 from huscf_flwr.system.files import allow_many_files
+from huscf_flwr.system.processes import end_left
 
 log = logging.getLogger(__name__)
 
@@ -173,20 +173,7 @@ def _superlink(kit: Path, home: Path, host: str, port: int) -> Iterator[subproce
             started.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             started.kill()
-        _end_rest(runner)
-
-
-def _end_rest(runner: str) -> None:
-    """End what the SuperLink had started and left behind, if it was killed: they hold ports."""
-    left = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.pid != os.getpid() and process.environ().get(_RUNNER) == runner:
-                process.terminate()
-                left.append(process)
-    for process in psutil.wait_procs(left, timeout=_STOP_SECONDS)[1]:
-        with suppress(psutil.Error):
-            process.kill()
+        end_left(_RUNNER, runner)  # what it had started, if it was killed: it holds ports
 
 
 def _wait_for(
