@@ -76,7 +76,7 @@ class GANStrategy(EvaluatingStrategy):
         Raises
         ------
         UserError: the net cannot be built as configured; the run to resume has no checkpoint,
-            another net, or all the rounds already; or Inception's weights cannot be had.
+            another strategy or net, or all the rounds; or Inception's weights cannot be had.
         """
         self.config = config
         self.report = report
@@ -93,7 +93,10 @@ class GANStrategy(EvaluatingStrategy):
         self._resumed: Path | None = None
         if config.resume:
             self._resumed = (Path(base_dir) / config.resume).resolve()
-            found = checkpoint_to_resume(self._resumed, self.models[0], config.num_server_rounds)
+            kinds = [kind for kind in type(self).__mro__ if issubclass(kind, GANStrategy)]
+            same = [kind.__name__ for kind in kinds if kind.checkpoint is type(self).checkpoint]
+            net, rounds = self.models[0], config.num_server_rounds
+            found = checkpoint_to_resume(self._resumed, same, net, rounds)
             GANStrategy.take_up(self, found)  # subclasses take up what they add when they can
             self.rounds_before, self.restored = found.round, found
         self.devices = ClientDevices(config, base_dir)
@@ -160,6 +163,7 @@ class GANStrategy(EvaluatingStrategy):
             cuts=cuts,
             nodes=nodes,
             guard=self.defences.guard.state(),
+            strategy=type(self).__name__,
         )
 
     def take_up(self, checkpoint: Checkpoint) -> None:
@@ -220,10 +224,7 @@ class GANStrategy(EvaluatingStrategy):
         return [len(self.roster.clients)]
 
     def latency(self) -> dict[str, Any]:
-        """How long an iteration and a round should take, and for which devices.
-
-        None where that is unknown.
-        """
+        """How long an iteration and a round should take, for which devices; None: unknown."""
         fleet = self.fleet()
         if fleet is None:
             return dict.fromkeys(("predicted_s", "predicted_round_s", "predicted_for"))

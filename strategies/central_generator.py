@@ -13,7 +13,6 @@ from huscf_flwr.clients.discriminating import DiscriminatorClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.defences.guarded import Known
 from huscf_flwr.defences.levels import whole_nets
-from huscf_flwr.errors import UserError
 from huscf_flwr.feedback.generator import GeneratorHalf
 from huscf_flwr.feedback.usual import usual_feedback
 from huscf_flwr.nets import DISC, GEN, State, initial_state, select_blocks, whole_net
@@ -55,15 +54,12 @@ class CentralGenerator(ExchangingStrategy):
 
         Raises
         ------
-        UserError: see `GANStrategy`; or the run to resume is of another strategy.
+        UserError: see `GANStrategy`.
         """
         super().__init__(config, report, base_dir, serve=serve)
         self.server = ServerBlocks(self._new_half, shared=True)
         if self.restored is not None:
-            try:
-                self.take_up(self.restored)
-            except (KeyError, RuntimeError, ValueError):
-                raise UserError(f'resume="{config.resume}": not a run of this strategy') from None
+            self.take_up(self.restored)
 
     def _new_half(self) -> GeneratorHalf:
         """The generator as it is at the beginning of a run."""

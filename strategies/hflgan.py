@@ -25,7 +25,6 @@ from huscf_flwr.clients.two_generators import TwoGeneratorsClient
 from huscf_flwr.clustering.averages import weighted_average
 from huscf_flwr.clustering.clusters import cluster, keep_labels
 from huscf_flwr.config import RunConfig
-from huscf_flwr.errors import UserError
 from huscf_flwr.nets import DISC, GEN, State, select_blocks
 from huscf_flwr.nets.two_generators import CENTRAL, renamed
 from huscf_flwr.report.checkpoint import Checkpoint
@@ -45,7 +44,7 @@ class HFLGAN(FedGAN):
     def __init__(
         self, config: RunConfig, report: RunReport, base_dir: str, *, serve: bool = True
     ) -> None:
-        """See `GANStrategy`; also raises `UserError` if the run to resume is of another one."""
+        """See `GANStrategy`."""
         super().__init__(config, report, base_dir, serve=serve)
         self.central: dict[int, State] = {}
         """The second generator, as each edge has it."""
@@ -53,8 +52,6 @@ class HFLGAN(FedGAN):
             self.central[min(self.models)] = renamed(self.models[min(self.models)], GEN, CENTRAL)
         else:
             self.take_up(self.restored)
-            if self.central.keys() != self.models.keys():
-                raise UserError(f'resume="{config.resume}": not a run of this strategy')
 
     def initial_cluster(self, info: ClientInfo) -> int:
         random = np.random.default_rng((self.config.seed, 6, info.number))

@@ -65,7 +65,7 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
 
         Raises
         ------
-        UserError: a cut is impossible, or the run to resume is of another strategy.
+        UserError: a cut is impossible, or the run to resume has other server blocks.
         """
         super().__init__(config, report, base_dir, serve=serve)
         self._paced = False
@@ -79,8 +79,6 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
             afresh=self.given,
         )
         if self.restored is not None:
-            if not self.restored.servers:
-                raise UserError(f'resume="{config.resume}": not a run of this strategy')
             try:
                 self.take_up(self.restored)
             except (KeyError, RuntimeError, ValueError) as error:

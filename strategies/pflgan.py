@@ -22,13 +22,10 @@ from torch import Tensor
 from huscf_flwr.clients.mixing import LABELS, MIX_IMAGES, MIX_LABELS, MixingGANClient, packed
 from huscf_flwr.collaboration.encoder import latents
 from huscf_flwr.collaboration.similarity import divergences, mixing_weights
-from huscf_flwr.config import RunConfig
 from huscf_flwr.data.batches import to_uint8, to_unit
-from huscf_flwr.errors import UserError
 from huscf_flwr.nets import State, initial_state, whole_net
 from huscf_flwr.nets.generator import Generator
 from huscf_flwr.report.records import ClientInfo
-from huscf_flwr.report.writer import RunReport
 from strategies.base import GANStrategy
 from strategies.crossing import PARAMETERS, Crossing, What
 from strategies.updates import Combined, Update
@@ -49,14 +46,6 @@ class PFLGAN(GANStrategy):
         Crossing(What.GENERATED, sent=False, received=True, in_iterations=False),
         Crossing(What.GENERATED_LABELS, sent=False, received=True, in_iterations=False),
     )
-
-    def __init__(
-        self, config: RunConfig, report: RunReport, base_dir: str, *, serve: bool = True
-    ) -> None:
-        """See `GANStrategy`; also raises `UserError` if the run to resume is of another one."""
-        super().__init__(config, report, base_dir, serve=serve)
-        if self.restored is not None and self.held.keys() != self.models.keys():
-            raise UserError(f'resume="{config.resume}": not a run of this strategy')
 
     def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:
         return {net: tuple(indices) for net, indices in whole_net(self.shapes).items()}

@@ -93,9 +93,9 @@ def test_a_run_of_two_devices_and_strangers_who_get_nowhere(
         _strangers(tmp_path, running.port)
         monkeypatch.setenv("FLWR_HOME", str(running.home))
         keys = {"num-clients": 2, "cohort": "all", "output-dir": str(tmp_path / "out")}
-        log = flwr_run(tmp_path, {**SMALL, **keys})
+        log = flwr_run(tmp_path, {**SMALL, **keys, "scoring": "standard"})
         for strategy in ("mdgan", "fedsplitgan"):
-            rival = {"strategy": strategy, "num-server-rounds": 1, "scoring": "authors"}
+            rival = {"strategy": strategy, "num-server-rounds": 1}
             rival["output-dir"] = str(tmp_path / strategy)
             text = flwr_run(tmp_path, {**SMALL, **keys, **rival})
             assert (tmp_path / strategy / "summary.json").exists(), text

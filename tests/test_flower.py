@@ -43,10 +43,11 @@ def test_simulation_on_pools_of_one_and_two(home: Path, tmp_path: Path) -> None:
     for seed, name in enumerate(("one", "two")):
         write_npz(here / f"{name}.npz", images(40, seed=seed))
     with superlink(home, "--simulation"):
-        for workers in (1, 2):
+        for workers, scoring in ((1, "standard"), (2, "authors")):
+            keys = {"domains": "one.npz,two.npz", "scoring": scoring}
             log = flwr_run(
                 here,
-                {**SMALL, "domains": "one.npz,two.npz", "output-dir": f"out-{workers}"},
+                {**SMALL, **keys, "output-dir": f"out-{workers}"},
                 f"num-supernodes=6 client-resources-num-cpus=1 init-args-num-cpus={workers}",
             )
             results = here / f"out-{workers}"
@@ -57,9 +58,7 @@ def test_simulation_on_pools_of_one_and_two(home: Path, tmp_path: Path) -> None:
             assert log.count("see them in turns") == 1
             assert (here / "runs" / "latest").resolve() == results
         for strategy in ("fedgan", "mdgan", "fedsplitgan", "pflgan", "hflgan"):
-            # Scored the authors' way, which takes few steps where images are few.
-            keys = {"strategy": strategy, "domains": "one.npz", "scoring": "authors"}
-            keys["output-dir"] = strategy
+            keys = {"strategy": strategy, "domains": "one.npz", "output-dir": strategy}
             log = flwr_run(here, {**SMALL, **keys}, "num-supernodes=2 init-args-num-cpus=2")
             assert (here / strategy / "summary.json").exists(), log
             summary = json.loads((here / strategy / "summary.json").read_text())

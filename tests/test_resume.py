@@ -137,7 +137,7 @@ def _nan(path: Path) -> None:
 
 
 def _other_version(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b'format\\": 3', b'format\\": 9'))
+    path.write_bytes(path.read_bytes().replace(b'format\\": 4', b'format\\": 9'))
 
 
 DAMAGE = {

@@ -19,7 +19,7 @@ from huscf_flwr.nets.state import State
 from huscf_flwr.system.files import replacing
 
 _HEADER = "huscf-flwr"  # one key in the file's header: the order of several is random
-_VERSION = 3
+_VERSION = 4
 
 
 class BrokenFile(Exception):

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Checkpoint:
     nodes: number of each client that is known by its node alone, by Flower's id.
     trained_in: cluster that clients have trained in since clusters are known, by number.
     guard: how large what clients send has been, see `defences.guard.Guard.state`.
+    strategy: the class that wrote it.
     """
 
     round: int
@@ -46,6 +48,7 @@ class Checkpoint:
     nodes: dict[str, int] = field(default_factory=dict)
     trained_in: dict[int, int] = field(default_factory=dict)
     guard: dict[str, dict[int, float]] = field(default_factory=dict)
+    strategy: str = ""
 
     def save(self, folder: Path) -> None:
         """Write `round-XXX.safetensors` and remove all but the newest two.
@@ -66,6 +69,7 @@ class Checkpoint:
             "nodes": self.nodes,
             "trained_in": self.trained_in,
             "guard": self.guard,
+            "strategy": self.strategy,
         }
         save_tensors(folder / f"round-{self.round:03d}.safetensors", tensors, facts)
         for old in _files(folder)[:-_KEPT]:
@@ -100,20 +104,28 @@ def states_of_clients(run_folder: Path, before: Path | None) -> dict[str, str]:
     }
 
 
-def checkpoint_to_resume(run_folder: Path, like: State, rounds: int) -> Checkpoint:
+def checkpoint_to_resume(
+    run_folder: Path, strategies: Collection[str], like: State, rounds: int
+) -> Checkpoint:
     """The last good checkpoint of a run, to go on from; what is wrong with later ones is logged.
 
     Parameters
     ----------
     run_folder: of that run.
+    strategies: classes whose runs can be gone on with.
     like: a whole net as it has to be, by names and shapes.
     rounds: how many there shall be in the end.
 
     Raises
     ------
-    UserError: it has none that is good, trained another net, or has all the rounds.
+    UserError: it has none that is good, is of another strategy, trained another net, or has all
+        the rounds.
     """
     checkpoint = _last_good(run_folder)
+    if checkpoint.strategy not in strategies:
+        raise UserError(
+            f'resume="{run_folder}": not a run of this strategy, but of {checkpoint.strategy}'
+        )
     expected = {name: value.shape for name, value in like.items()}
     for model in checkpoint.models.values():
         if {name: value.shape for name, value in model.items()} != expected:
@@ -164,6 +176,7 @@ def _read(file: Path) -> Checkpoint:
                 str(key): {int(client): float(level) for client, level in levels.items()}
                 for key, levels in facts["guard"].items()
             },
+            str(facts["strategy"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BrokenFile(f"not what a checkpoint holds: {error}") from None

@@ -207,10 +207,7 @@ class Runner:
             return future
 
     def _time(self, session: Session, now: float) -> None:
-        """Note how long a client took for a frame, if it has been on its way since its answer.
-
-        And the others have waited for it: who was too late for that has been charged.
-        """
+        """Note how long a client took for a frame since its answer, if others waited for it."""
         seat, exchange = session.seat, session.exchange
         if (seat.iteration or exchange) and not seat.lagging:  # or it has been getting ready
             took_s = now - seat.since
