@@ -85,6 +85,7 @@ th, td {
 }
 th:first-child { text-align: left; font-weight: normal; }
 thead th, thead th:first-child { font-weight: 600; }
+thead th { white-space: normal; vertical-align: bottom; }
 .config .scroll { max-height: none; }
 .config th { text-align: left; }
 .config td {
