@@ -85,7 +85,6 @@ th, td {
 }
 th:first-child { text-align: left; font-weight: normal; }
 thead th, thead th:first-child { font-weight: 600; }
-thead th { white-space: normal; vertical-align: bottom; }
 .config .scroll { max-height: none; }
 .config th { text-align: left; }
 .config td {
@@ -100,6 +99,7 @@ figcaption { padding-top: 0.4rem; font-size: 0.85rem; color: #5b6570; text-align
 .strip { display: grid; grid-template-columns: repeat(3, 1fr); gap: 0.75rem; }
 .pair { display: grid; grid-template-columns: repeat(2, 1fr); gap: 0.75rem; }
 .strip figure, .pair figure { margin: 0; }
+@media (min-width: 40rem) { thead th { white-space: normal; vertical-align: bottom; } }
 @media (max-width: 40rem) {
   .strip { grid-template-columns: repeat(2, 1fr); }
   .pair { grid-template-columns: 1fr; }
