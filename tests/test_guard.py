@@ -8,14 +8,14 @@ import torch
 
 from huscf_flwr.defences.beliefs import Beliefs
 from huscf_flwr.defences.guard import Guard, Usual, UsualFrames
-from huscf_flwr.tensors import Tensors
+from huscf_flwr.tensors import Checked, Tensors
 
 USUAL: UsualFrames = [{"fake": Usual(level=0.5, tolerance=2.0)}]
 
 
-def sent(seed: int, times: float = 1.0) -> Tensors:
+def sent(seed: int, times: float = 1.0) -> Checked:
     random = torch.Generator().manual_seed(seed)
-    return {"fake": times * 0.5 * torch.randn((32, 3, 4), generator=random)}
+    return Checked({"fake": times * 0.5 * torch.randn((32, 3, 4), generator=random)})
 
 
 def rms(tensors: Tensors) -> float:
@@ -71,7 +71,7 @@ class TestGuard:
         seen = []
         for step in range(6):
             requests = {client: sent(8 * step + client) for client in range(4)}
-            requests[2] = {"fake": 1e6 * requests[2]["fake"]}
+            requests[2] = Checked({"fake": 1e6 * requests[2]["fake"]})
             found = guard.bounded(0, requests, usual, usual, "GENERATE")
             assert all(found[client]["fake"] is requests[client]["fake"] for client in (0, 1, 3))
             seen.append(found.get(2))
@@ -115,7 +115,8 @@ class TestGuard:
 
     def test_one_sample_is_cut_before_it_can_cut_the_others(self) -> None:
         requests = {client: sent(client) for client in range(3)}
-        requests[1]["fake"][0] *= 100  # type: ignore[index]
+        requests[1]["fake"][0] *= 100
+        requests[1] = Checked(requests[1])
         guard, usual = Guard(), dict.fromkeys(range(3), USUAL)
         found = guard.bounded(0, requests, usual, usual, "GENERATE")
         assert torch.equal(found[1]["fake"][1:], requests[1]["fake"][1:])

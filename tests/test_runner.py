@@ -33,7 +33,7 @@ from huscf_flwr.runner.session import Session
 from huscf_flwr.split.exchanges import Exchange
 from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from huscf_flwr.split.segments import Segments
-from huscf_flwr.tensors import LARGEST, Tensors
+from huscf_flwr.tensors import LARGEST, Checked, Tensors
 from huscf_flwr.wire.channel import IterationLost, SessionError
 from huscf_flwr.wire.frames import FrameError, FrameKey, decode, encode
 
@@ -218,10 +218,10 @@ def test_a_straggler_loses_the_iteration_and_joins_the_next(
     others_done = threading.Event()
     check = Session.check
 
-    def slow(session: Session, key: FrameKey, tensors: Tensors) -> None:
+    def slow(session: Session, key: FrameKey, tensors: Tensors) -> Checked:
         if session.plan.client == 0 and key[1:] == (0, late_in):
             others_done.wait()
-        check(session, key, tensors)
+        return check(session, key, tensors)
 
     if checked:
         monkeypatch.setattr(Session, "check", slow)

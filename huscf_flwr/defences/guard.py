@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from huscf_flwr.defences.beliefs import Beliefs
-from huscf_flwr.tensors import Tensors
+from huscf_flwr.tensors import Checked, Tensors
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Guard:
     def bounded(
         self,
         exchange: int,
-        requests: Mapping[int, Tensors],
+        requests: Mapping[int, Checked],
         usual: Mapping[int, UsualFrames],
         peers: Collection[int],
         name_of: str,
@@ -104,10 +104,12 @@ class Guard:
         peers: the clients of the same half of the server.
         name_of: the exchange's name, for the reason of a refusal.
         """
-        found = {client: dict(tensors) for client, tensors in requests.items()}
+        found: dict[int, dict[str, Tensor]] = {
+            client: {**sent} for client, sent in requests.items()
+        }
         times: dict[int, float] = {}
         for name in next(iter(requests.values())):
-            sizes = {client: _size(tensors[name]) for client, tensors in requests.items()}
+            sizes = {client: _size(tensors, name) for client, tensors in requests.items()}
             levels = self._levels[f"{exchange}/{name}"]
             for client, size in sizes.items():
                 level = math.log(size.whole)
@@ -209,10 +211,10 @@ class _Size(NamedTuple):
     largest: float
 
 
-def _size(tensor: Tensor) -> _Size:
-    norms = torch.linalg.vector_norm(tensor.flatten(1), dim=1).tolist()
-    whole = math.hypot(*norms) / math.sqrt(tensor.numel())
-    largest = max(norms) / math.sqrt(tensor.numel() / len(norms))
+def _size(tensors: Checked, name: str) -> _Size:
+    norms, count = tensors.norms[name], tensors[name].numel()
+    whole = math.hypot(*norms) / math.sqrt(count)
+    largest = max(norms) / math.sqrt(count / len(norms))
     return _Size(max(whole, _NOTHING), largest)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from huscf_flwr.defences.guard import Guard, UsualFrames
 from huscf_flwr.procedure import ExchangeSpec, ServerHalf, ServerIteration
-from huscf_flwr.tensors import Tensors
+from huscf_flwr.tensors import Checked, Tensors
 
 Seen = Mapping[int, tuple[Tensors, Tensors]]
 """By exchange of an iteration: what a client has sent, and what it was answered."""
@@ -115,7 +115,8 @@ class GuardedIteration:
     def answer(self, exchange: int, requests: Mapping[int, Tensors]) -> Mapping[int, Tensors]:
         """Compute an exchange for all whom the guard lets through."""
         name, half = self._names[exchange], self._half
-        found = self._guard.bounded(exchange, requests, half.usual, half.peers, name)
+        sent = {k: t if isinstance(t, Checked) else Checked(t) for k, t in requests.items()}
+        found = self._guard.bounded(exchange, sent, half.usual, half.peers, name)
         for client in found.keys() & self._seen.keys():
             rows = self._guard.rows(len(next(iter(found[client].values()), ())))
             due = half.auditors[client].expected(exchange, self._seen[client], rows)

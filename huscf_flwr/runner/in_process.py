@@ -179,7 +179,7 @@ class _Drive:
             if request is None:
                 raise TypeError("the client's half has ended before the last exchange")
             try:
-                session.check(session.due, request)
+                request = session.check(session.due, request)
             except TensorError as error:
                 raise SessionError(str(error)) from None
         self._seconds[client] += time.perf_counter() - began

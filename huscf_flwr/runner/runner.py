@@ -191,7 +191,9 @@ class Runner:
             self._admit(session, frame)
         problem = None
         try:
-            session.check(frame.key, frame.tensors)  # takes a while: not locked
+            frame = Frame(
+                frame.key, session.check(frame.key, frame.tensors)
+            )  # a while: not locked
         except TensorError as error:
             problem = str(error)
         with self._changed:

@@ -13,7 +13,7 @@ from torch import Tensor
 from huscf_flwr.procedure import ServerHalf
 from huscf_flwr.runner.cohorts import Seat
 from huscf_flwr.runner.pace import Progress
-from huscf_flwr.tensors import TensorError, Tensors, check_tensors
+from huscf_flwr.tensors import Checked, TensorError, Tensors, check_tensors
 from huscf_flwr.wire.channel import IterationLost, SessionError
 from huscf_flwr.wire.frames import Frame, FrameKey
 
@@ -130,10 +130,10 @@ class Session:
             return f"sent {self.name_of(key)} where {self.name_of(self.due)} was due"
         return None
 
-    def check(self, key: FrameKey, tensors: Tensors) -> None:
+    def check(self, key: FrameKey, tensors: Tensors) -> Checked:
         """Raise `TensorError` unless these may be sent in this frame, which was due."""
         try:
-            check_tensors(tensors, self.specs[key.exchange].sent, self.plan.half.dtype)
+            return check_tensors(tensors, self.specs[key.exchange].sent, self.plan.half.dtype)
         except TensorError as error:
             raise TensorError(f"sent an invalid frame in {self.name_of(key)}: {error}") from None
 
