@@ -191,9 +191,8 @@ class Runner:
             self._admit(session, frame)
         problem = None
         try:
-            frame = Frame(
-                frame.key, session.check(frame.key, frame.tensors)
-            )  # a while: not locked
+            checked = session.check(frame.key, frame.tensors)  # takes a while: not locked
+            frame = Frame(frame.key, checked)
         except TensorError as error:
             problem = str(error)
         with self._changed:
