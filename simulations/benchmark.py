@@ -33,6 +33,7 @@ def plain() -> float:
     """Client iterations per second of whole nets trained one after the other, plain PyTorch."""
     from huscf_flwr.config import RunConfig
     from huscf_flwr.data.batches import BatchStream
+    from huscf_flwr.data.draws import seeded
     from huscf_flwr.data.partition import client_data
     from huscf_flwr.nets import initial_state, net_shapes
     from huscf_flwr.nets.unsplit import UnsplitTrainer
@@ -49,8 +50,7 @@ def plain() -> float:
             data,
             batch_size=config.batch_size,
             latent_size=shapes.latent_size,
-            seed=config.seed,
-            client=client,
+            draws=seeded(config.seed, client),
         )
         work.append((trainer, stream))
     largest = max(len(stream) for _, stream in work)

@@ -21,6 +21,7 @@ import torch
 from huscf_flwr.clients.over_channel import train_over
 from huscf_flwr.config import RunConfig
 from huscf_flwr.data.batches import BatchStream, LabelledImages
+from huscf_flwr.data.draws import seeded
 from huscf_flwr.data.format import ImageFormat
 from huscf_flwr.data.sources import Domain, find_sources, load_domain
 from huscf_flwr.evaluation import classifier as classifier_module
@@ -107,8 +108,7 @@ def stream(client: int) -> BatchStream:
         images(10, seed=client),
         batch_size=BATCH,
         latent_size=SHAPES.latent_size,
-        seed=0,
-        client=client,
+        draws=seeded(0, client),
     )
 
 

@@ -11,6 +11,7 @@ from conftest import PROJECT, images, write_npz
 from huscf_flwr.cli import compare, main, train
 from huscf_flwr.config import RunConfig, read_settings
 from huscf_flwr.data.batches import BatchStream, to_uint8, to_unit
+from huscf_flwr.data.draws import seeded
 from huscf_flwr.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("few_steps")
@@ -75,13 +76,13 @@ def test_a_stream_shows_every_image_once_an_epoch_and_repeats_itself() -> None:
     data = images(10)
     data.images.view(10, -1)[:, 0] = torch.arange(10)
 
-    def stream() -> BatchStream:
-        return BatchStream(data, batch_size=4, latent_size=3, seed=5, client=1)
+    def stream(client: int = 1) -> BatchStream:
+        return BatchStream(data, batch_size=4, latent_size=3, draws=seeded(5, client))
 
     marks = torch.cat([stream()[i].images.view(4, -1)[:, 0] for i in range(5)])
     assert sorted(to_uint8(marks)[:10].tolist()) == list(range(10))
     assert sorted(to_uint8(marks)[10:].tolist()) == list(range(10))
-    again, other = stream()[3], BatchStream(data, batch_size=4, latent_size=3, seed=5, client=2)[3]
+    again, other = stream()[3], stream(client=2)[3]
     assert torch.equal(again.latent, stream()[3].latent)
     assert not torch.equal(again.latent, other.latent)
 

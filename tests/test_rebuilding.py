@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from huscf_flwr.data.batches import BatchStream
+from huscf_flwr.data.draws import seeded
 from huscf_flwr.data.format import ImageFormat
 from huscf_flwr.data.sources import find_sources, load_domain
 from huscf_flwr.nets import NetSpec, initial_state, net_shapes
@@ -71,7 +72,7 @@ def test_a_server_rebuilds_every_image_and_label_of_a_batch() -> None:
     data = load_domain(source, ImageFormat(16, 1, 10)).train
     shapes, handed_out = net_shapes(SPEC), initial_state(SPEC, 0)
     client = HeadsAndTails(SPEC, shapes, CUT, handed_out, learning_rate=2e-4, batch_size=BATCH)
-    stream = BatchStream(data, batch_size=BATCH, latent_size=100, seed=0, client=0)
+    stream = BatchStream(data, batch_size=BATCH, latent_size=100, draws=seeded(0, 0))
     steps = client.iteration(stream[0])
     advance(steps)
     answer = torch.zeros(BATCH, *shapes.gen[CUT.gen(shapes).tail - 1])

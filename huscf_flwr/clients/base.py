@@ -22,9 +22,11 @@ from torch import Tensor
 
 from huscf_flwr.clients.kept_state import ClientState, load_state, save_state
 from huscf_flwr.clients.own_data import own_data
+from huscf_flwr.clients.secret import own_secret
 from huscf_flwr.clustering.probe import IMAGES, first_outputs
 from huscf_flwr.config import RunConfig
 from huscf_flwr.data.batches import BatchStream, LabelledImages, to_unit
+from huscf_flwr.data.draws import Draws, Purpose, secretly, seeded
 from huscf_flwr.data.partition import check_size, client_data
 from huscf_flwr.data.sources import load_own
 from huscf_flwr.errors import UserError
@@ -164,8 +166,7 @@ class GANClient(NumPyClient, ABC):
                 self._data(config).train,
                 batch_size=self.config.batch_size,
                 latent_size=self.shapes.latent_size,
-                seed=self.config.seed,
-                client=client,
+                draws=self._draws(client),
             )
             half = self.half(from_arrays(self.handed(config), parameters), config)
             self._take_up(half, config)
@@ -255,12 +256,18 @@ class GANClient(NumPyClient, ABC):
         state = from_arrays(state_names(run.net_spec, blocks), parameters)
         nets = PartialGAN(run.net_spec, state, gen=(), disc=blocks[DISC]).eval()
         data = self._data(config).train
-        random = np.random.default_rng((run.seed, int(config["client"]), 2))
+        random = self._draws(int(config["client"]))(Purpose.PROBE)
         chosen = torch.from_numpy(random.permutation(len(data))[:IMAGES])
         outputs = first_outputs(nets, to_unit(data.images[chosen]), run.num_classes)
         file = io.BytesIO()
         np.save(file, outputs.numpy(), allow_pickle=False)
         return len(chosen), {"outputs": file.getvalue()}
+
+    def _draws(self, client: int) -> Draws:
+        """The client's random numbers: where its data is its own, nobody else knows them."""
+        if "data" not in self.context.node_config:
+            return seeded(self.config.seed, client)
+        return secretly(own_secret(), self.context.run_id, self.context.node_id)
 
     def _data(self, config: Config) -> ClientImages:
         """This client's images: the node's own, or its part of what the run config deals."""

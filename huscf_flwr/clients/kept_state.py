@@ -39,7 +39,7 @@ def save_state(config: Config, state: ClientState) -> None:
         save_tensors(folder / f"client-{client}-round-{round_}.safetensors", state.moments, facts)
         for old in _files(folder, client)[:-_ROUNDS]:
             old.unlink(missing_ok=True)
-        if folder.parent == _own_folder():
+        if folder.parent == own_folder():
             _forget_old_runs()
     except OSError as error:
         log.warning("client %d: its state is not kept in %s: %s", client, folder, cause(error))
@@ -67,18 +67,18 @@ def _folder(config: Config, key: str) -> Path:
     named = Path(str(config.get(key, "")))
     if named.is_absolute() and named.is_dir():
         return named
-    return _own_folder() / "".join(
-        c for c in str(config.get("run", "")) if c.isalnum() or c == "-"
-    )
+    return own_folder() / "".join(c for c in str(config.get("run", "")) if c.isalnum() or c == "-")
 
 
-def _own_folder() -> Path:
+def own_folder() -> Path:
+    """Where a device keeps what lasts: a folder for each run, and its secret."""
     state = os.environ.get("XDG_STATE_HOME", "")
     return (Path(state) if state else Path.home() / ".local" / "state") / "huscf-flwr"
 
 
 def _forget_old_runs() -> None:
-    runs = sorted(_own_folder().iterdir(), key=lambda folder: folder.stat().st_mtime)
+    runs = [folder for folder in own_folder().iterdir() if folder.is_dir()]
+    runs.sort(key=lambda folder: folder.stat().st_mtime)
     for run in runs[:-_RUNS]:
         shutil.rmtree(run, ignore_errors=True)
 

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from huscf_flwr.data.draws import Draws, Purpose
+
 
 @dataclass(frozen=True)
 class LabelledImages:
@@ -54,7 +56,7 @@ class Batch(NamedTuple):
 
 
 class BatchStream:
-    """Batch number i of a client: a function of data, seed, client and i alone.
+    """Batch number i of a client: a function of its data, its draws and i alone.
 
     Real images come in shuffled order, epoch after epoch, without a gap between them, so that all
     batches have the same size. Labels to generate are drawn like the client's own labels. There is
@@ -62,12 +64,12 @@ class BatchStream:
     """
 
     def __init__(
-        self, data: LabelledImages, *, batch_size: int, latent_size: int, seed: int, client: int
+        self, data: LabelledImages, *, batch_size: int, latent_size: int, draws: Draws
     ) -> None:
         self._data = data
         self._batch_size = batch_size
         self._latent_size = latent_size
-        self._key = (seed, client)
+        self._draws = draws
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)
 
@@ -85,7 +87,7 @@ class BatchStream:
             ]
         )
         real = self._data.select(torch.from_numpy(chosen))
-        random = np.random.default_rng((*self._key, 1, index))
+        random = self._draws(Purpose.BATCH, index)
         latent = random.standard_normal((size, self._latent_size), dtype=np.float32)
         drawn = random.integers(0, n, size)
         return Batch(
@@ -101,6 +103,6 @@ class BatchStream:
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
         if epoch != self._epoch:
-            order = np.random.default_rng((*self._key, 0, epoch)).permutation(len(self._data))
+            order = self._draws(Purpose.ORDER, epoch).permutation(len(self._data))
             self._epoch, self._order = epoch, order
         return self._order

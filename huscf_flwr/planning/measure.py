@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from huscf_flwr.data.batches import Batch, BatchStream, LabelledImages
+from huscf_flwr.data.draws import seeded
 from huscf_flwr.nets import DISC, GEN, NetShapes, NetSpec, initial_state, net_shapes
 from huscf_flwr.planning.costs import PASSES, NetCosts, net_costs
 from huscf_flwr.procedure import advance, exchanged_bytes
@@ -175,5 +176,5 @@ def _stream(spec: NetSpec, shapes: NetShapes, batch_size: int) -> BatchStream:
     )
     data = LabelledImages(images, torch.arange(batch_size) % spec.num_classes)
     return BatchStream(
-        data, batch_size=batch_size, latent_size=shapes.latent_size, seed=0, client=0
+        data, batch_size=batch_size, latent_size=shapes.latent_size, draws=seeded(0, 0)
     )
