@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from huscf_flwr.data.format import ImageFormat
+from huscf_flwr.data.local_noise import LocalNoise
 from huscf_flwr.data.partition import PARTITIONS, DataSettings
 from huscf_flwr.data.sources import BUILT_IN, NAMED, find_sources, split_names
 from huscf_flwr.errors import UserError
@@ -15,6 +16,9 @@ from huscf_flwr.evaluation.recipes import RECIPES, Recipe
 from huscf_flwr.nets import NetSpec
 
 Value = str | int | float | bool
+
+_WITHOUT_LOCAL_NOISE = ("mdgan", "fedsplitgan", "pflgan")
+"""Strategies whose clients get images that the server generated, or other clients, as they are."""
 
 AUTO, DOMAINS, CLIENTS = "auto", "domains", "clients"
 """Clusters: as many as are found; those of the true domains; every client on its own."""
@@ -140,6 +144,20 @@ class RunConfig:
         choices=(MEAN, TRIMMED, CLIPPED),
     )
 
+    image_noise: float = _key(
+        0.0,
+        "noise that clients add to their images before anything is made of them, once and for "
+        "good: its standard deviation, of values from -1 to 1; generated images get the same "
+        "kind before the discriminator sees them, and what the generator learns is without",
+        at_least=0,
+    )
+    label_epsilon: float = _key(
+        0.0,
+        "randomised response for labels, once and for good: a label changes the odds of what is "
+        "said in its place by e to this at most; 0: labels are said as they are",
+        at_least=0,
+    )
+
     mdgan_batches: int = _key(
         0,
         "MD-GAN: batches generated for an iteration; 0: the logarithm of its clients",
@@ -232,6 +250,10 @@ class RunConfig:
                 f'runner-bind="{self.runner_bind}" is all of this machine\'s addresses: '
                 "runner-address must say which host:port the clients dial"
             )
+        if self.local_noise is not None and self.strategy in _WITHOUT_LOCAL_NOISE:
+            raise UserError(
+                f"strategy={self.strategy}: image-noise and label-epsilon are not for this one"
+            )
         if self.straggler_timeout >= self.round_timeout:
             raise UserError(
                 f"straggler-timeout={self.straggler_timeout:g} must be below "
@@ -258,6 +280,12 @@ class RunConfig:
             num_classes=self.num_classes,
             width=self.width,
         )
+
+    @property
+    def local_noise(self) -> LocalNoise | None:
+        """What clients add to their data; None for nothing."""
+        found = LocalNoise(self.image_noise, self.label_epsilon, self.num_classes)
+        return found if found.on else None
 
     @property
     def image_format(self) -> ImageFormat:

@@ -114,7 +114,7 @@ def batch(client: int, iteration: int) -> Batch:
     images = np.tanh(prototypes[labels] + 0.3 * random.normal(size=(BATCH, 1, 28, 28)))
     latent = random.normal(size=(BATCH, SHAPES.latent_size))
     drawn = torch.from_numpy(labels)
-    return Batch(torch.from_numpy(images), drawn, torch.from_numpy(latent), drawn)
+    return Batch(torch.from_numpy(images), drawn, torch.from_numpy(latent), drawn, drawn)
 
 
 @pytest.fixture(scope="module", params=["without defences", "with defences"])

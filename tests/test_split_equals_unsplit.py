@@ -23,10 +23,12 @@ from conftest import (
 )
 from torch import Tensor, nn
 
-from huscf_flwr.nets import PartialGAN, State, initial_state
+from huscf_flwr.nets import PartialGAN, State, initial_state, select_blocks
 from huscf_flwr.nets.losses import loss_if_fake, loss_if_real
 from huscf_flwr.nets.unsplit import UnsplitTrainer
+from huscf_flwr.procedure import advance
 from huscf_flwr.split.cuts import Cut, Span
+from huscf_flwr.split.exchanges import Exchange
 from huscf_flwr.wire.grpc import FrameServer
 
 
@@ -127,6 +129,32 @@ def test_unsplit_trainer_is_the_plain_computation() -> None:
     assert astuple(loss) == pytest.approx(plain.iteration(0)[0], rel=1e-10)
     served = {**plain.clients[0].state_dict(), **plain.server.state_dict()}
     check_equal(whole.nets.state_dict(), served, [CUTS[0]])
+
+
+def test_with_noise_of_the_clients_own() -> None:
+    """Fakes are shown with the noise of the batch, and their labels as they are said."""
+    state, cut = initial_state(SPEC, 0, torch.float64), CUTS[5]
+    whole = UnsplitTrainer(SPEC, SHAPES, state, learning_rate=RATE)
+    split, server = trainer(cut, state), segments(torch.float64)
+    plain = stream(0)[0]
+    noise = torch.randn(plain.images.shape, generator=torch.Generator().manual_seed(0))
+    batch = plain._replace(said=(plain.fake_labels + 1) % 3, noise=noise)
+    losses = whole.iteration(batch)
+    iteration, steps = server.iteration({0: cut}), split.iteration(batch)
+    request = advance(steps)
+    for exchange in Exchange:
+        assert request is not None
+        answer = iteration.answer(exchange, {0: request})[0]
+        iteration.step(exchange)
+        request = advance(steps, {name: value.clone() for name, value in answer.items()})
+    joined = {**split.nets.state_dict(), **select_blocks(server.state(), served(cut))}
+    check_equal(joined, whole.nets.state_dict(), [cut])
+    without = UnsplitTrainer(SPEC, SHAPES, state, learning_rate=RATE).iteration(plain)
+    assert abs(losses.discriminator - without.discriminator) > 1e-3
+
+
+def served(cut: Cut) -> dict[str, range]:
+    return {"gen": cut.gen(SHAPES).server, "disc": cut.disc(SHAPES).server}
 
 
 def test_grpc_gives_the_same_bytes() -> None:

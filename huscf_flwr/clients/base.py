@@ -20,6 +20,7 @@ from flwr.client import NumPyClient
 from flwr.common import Config, NDArrays, Scalar
 from torch import Tensor
 
+from huscf_flwr.clients.insisting import insist
 from huscf_flwr.clients.kept_state import ClientState, load_state, save_state
 from huscf_flwr.clients.own_data import own_data
 from huscf_flwr.clients.secret import own_secret
@@ -132,10 +133,11 @@ class GANClient(NumPyClient, ABC):
             "partitions": int(self.context.node_config.get("num-partitions", -1)),
         }
         try:
-            data = self._data(config)
+            insist(self.context.node_config, self.config)
+            found = self._images(config)
         except UserError as error:
             return {**place, "error": str(error)}
-        return {**place, "size": len(data.train), "domain": data.domain}
+        return {**place, "size": len(found.train), "domain": found.domain}
 
     def fit(self, parameters: NDArrays, config: Config) -> tuple[NDArrays, int, dict[str, Scalar]]:
         """Train for one round: `begin`, `train`, `finish`.
@@ -162,17 +164,22 @@ class GANClient(NumPyClient, ABC):
         """Get ready for a round; see `fit`."""
         client = int(config["client"])
         with _named(client):
-            stream = BatchStream(
-                self._data(config).train,
-                batch_size=self.config.batch_size,
-                latent_size=self.shapes.latent_size,
-                draws=self._draws(client),
-            )
+            stream = self.stream(config)
             half = self.half(from_arrays(self.handed(config), parameters), config)
             self._take_up(half, config)
             self._size = len(stream)
             batches = stream.starting_at(self._iterations_before(config))
             return ClientTraining(half, batches, int(config["iterations"]))
+
+    def stream(self, config: Config) -> BatchStream:
+        """The batches that it trains on, round after round; raises `UserError` without data."""
+        return BatchStream(
+            self._data(config).train,
+            batch_size=self.config.batch_size,
+            latent_size=self.shapes.latent_size,
+            draws=self._draws(int(config["client"])),
+            noise=self.config.local_noise,
+        )
 
     def finish(
         self, part: ClientTraining, config: Config
@@ -270,6 +277,25 @@ class GANClient(NumPyClient, ABC):
         return secretly(own_secret(), self.context.run_id, self.context.node_id)
 
     def _data(self, config: Config) -> ClientImages:
+        """What it trains on: its images as they are, or with noise that each has for good.
+
+        Raises
+        ------
+        UserError: its images cannot be had, or the run has less noise than the node insists on.
+        """
+        run, node = self.config, self.context.node_config
+        insist(node, run)
+        found = self._images(config)
+        if run.local_noise is None:
+            return found
+        if "data" in node:  # the same in every run
+            draws = secretly(own_secret())
+        else:
+            draws = seeded(run.seed, int(node["partition-id"]))
+        noisy = run.local_noise.for_good(to_unit(found.train.images), found.train.labels, draws)
+        return ClientImages(LabelledImages(*noisy), found.domain)
+
+    def _images(self, config: Config) -> ClientImages:
         """This client's images: the node's own, or its part of what the run config deals."""
         run, node = self.config, self.context.node_config
         if "data" in node:

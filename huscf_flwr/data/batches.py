@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from huscf_flwr.data.draws import Draws, Purpose
+from huscf_flwr.data.local_noise import LocalNoise
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class LabelledImages:
 
     Attributes
     ----------
-    images: uint8, shape (n, C, H, W).
+    images: uint8, shape (n, C, H, W); float32 from about -1 to 1 where noise has been added.
     labels: int64, shape (n,).
     """
 
@@ -33,8 +34,8 @@ class LabelledImages:
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """Images of uint8 as float32 in [-1, 1]."""
-    return images.float() / 127.5 - 1.0
+    """Images of uint8 as float32 in [-1, 1]; those that are floats already as they are."""
+    return images if images.is_floating_point() else images.float() / 127.5 - 1.0
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -46,13 +47,33 @@ class Batch(NamedTuple):
     """What one training iteration of one client needs, B samples of each.
 
     images: float32 (B, C, H, W) in [-1, 1]; labels: int64 (B,);
-    latent: float32 (B, latent_size); fake_labels: int64 (B,), what to generate.
+    latent: float32 (B, latent_size); fake_labels: int64 (B,), what to generate;
+    said: int64 (B,), what the discriminator is told of that; noise: float32 (B, C, H, W), what
+    generated images get before it sees them, None for nothing.
     """
 
     images: Tensor
     labels: Tensor
     latent: Tensor
     fake_labels: Tensor
+    said: Tensor
+    noise: Tensor | None = None
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Batch":
+        """This batch there, images, noise and latent vectors in this dtype."""
+        noise = None if self.noise is None else self.noise.to(device, dtype)
+        return Batch(
+            self.images.to(device, dtype),
+            self.labels.to(device),
+            self.latent.to(device, dtype),
+            self.fake_labels.to(device),
+            self.said.to(device),
+            noise,
+        )
+
+    def shown(self, fake: Tensor) -> Tensor:
+        """Generated images (B, C, H, W) as the discriminator gets them."""
+        return fake if self.noise is None else fake + self.noise
 
 
 class BatchStream:
@@ -64,12 +85,20 @@ class BatchStream:
     """
 
     def __init__(
-        self, data: LabelledImages, *, batch_size: int, latent_size: int, draws: Draws
+        self,
+        data: LabelledImages,
+        *,
+        batch_size: int,
+        latent_size: int,
+        draws: Draws,
+        noise: LocalNoise | None = None,
     ) -> None:
+        """`noise` is what the data has had added already."""
         self._data = data
         self._batch_size = batch_size
         self._latent_size = latent_size
         self._draws = draws
+        self._noise = noise
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)
 
@@ -79,23 +108,31 @@ class BatchStream:
 
     def __getitem__(self, index: int) -> Batch:
         n, size = len(self._data), self._batch_size
-        positions = np.arange(index * size, (index + 1) * size)
-        chosen = np.concatenate(
-            [
-                self._epoch_order(int(epoch))[positions[positions // n == epoch] % n]
-                for epoch in np.unique(positions // n)
-            ]
-        )
-        real = self._data.select(torch.from_numpy(chosen))
+        real = self._data.select(self.places(index))
+        images = to_unit(real.images)
         random = self._draws(Purpose.BATCH, index)
-        latent = random.standard_normal((size, self._latent_size), dtype=np.float32)
-        drawn = random.integers(0, n, size)
-        return Batch(
-            to_unit(real.images),
-            real.labels,
-            torch.from_numpy(latent),
-            self._data.labels[torch.from_numpy(drawn)],
+        latent = torch.from_numpy(
+            random.standard_normal((size, self._latent_size), dtype=np.float32)
         )
+        if self._noise is None:
+            labels = self._data.labels[torch.from_numpy(random.integers(0, n, size))]
+            return Batch(images, real.labels, latent, labels, labels)
+        shares = self._noise.true_shares(self._data.labels)
+        labels = torch.from_numpy(random.choice(len(shares), size, p=shares))
+        random = self._draws(Purpose.FAKES, index)
+        said = self._noise.of_labels(labels, random)
+        noise = self._noise.of_images(images.shape, random)
+        return Batch(images, real.labels, latent, labels, said, noise)
+
+    def places(self, index: int) -> Tensor:
+        """Where the images of batch `index` are in the data, int64 (B,)."""
+        n, size = len(self._data), self._batch_size
+        positions = np.arange(index * size, (index + 1) * size)
+        chosen = [
+            self._epoch_order(int(epoch))[positions[positions // n == epoch] % n]
+            for epoch in np.unique(positions // n)
+        ]
+        return torch.from_numpy(np.concatenate(chosen))
 
     def starting_at(self, index: int) -> Callable[[int], Batch]:
         """Numbers the batches anew: 0 is this stream's batch `index`."""

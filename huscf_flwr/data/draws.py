@@ -21,6 +21,10 @@ class Purpose(enum.IntEnum):
     """Latent vectors and labels to generate, for each batch."""
     PROBE = 2
     """Which images are probed."""
+    FOR_GOOD = 3
+    """The noise of each image and label, see `LocalNoise`."""
+    FAKES = 4
+    """The noise of generated images, for each batch."""
 
 
 class Draws(Protocol):

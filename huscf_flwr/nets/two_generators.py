@@ -47,22 +47,23 @@ class TwoGeneratorsTrainer(UnsplitTrainer):
     def iteration(self, batch: Batch) -> Losses:
         """One step of the discriminator, by the mean of what it loses on both, then one of each
         generator; the loss of generators is their mean."""
-        images, labels, latent, fake_labels = (tensor.to(self._device) for tensor in batch)
+        batch = batch.to(self._device, self._dtype)
         disc = self.nets.disc.values()
         generators = {GEN: self.nets.gen, CENTRAL: self.nets.central}
         fakes = {
-            name: run_blocks(blocks.values(), latent, fake_labels)
+            name: batch.shown(run_blocks(blocks.values(), batch.latent, batch.fake_labels))
             for name, blocks in generators.items()
         }
         on_fakes = [
-            loss_if_fake(run_blocks(disc, fake.detach(), fake_labels)) for fake in fakes.values()
+            loss_if_fake(run_blocks(disc, fake.detach(), batch.said)) for fake in fakes.values()
         ]
-        disc_loss = torch.stack(on_fakes).mean() + loss_if_real(run_blocks(disc, images, labels))
+        on_real = loss_if_real(run_blocks(disc, batch.images, batch.labels))
+        disc_loss = torch.stack(on_fakes).mean() + on_real
         disc_loss.backward()
         self.optimisers.step(DISC)
         losses = []
         for name, blocks in generators.items():
-            loss = loss_if_real(run_blocks(disc, fakes[name], fake_labels))
+            loss = loss_if_real(run_blocks(disc, fakes[name], batch.said))
             torch.autograd.backward(loss, inputs=list(blocks.parameters()))
             self.optimisers.step(name)
             losses.append(loss.item())

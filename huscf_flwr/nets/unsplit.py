@@ -34,6 +34,7 @@ class UnsplitTrainer:
         self.nets = self.build(spec, shapes, state, device).train()
         self.optimisers = Optimisers(self.nets, learning_rate)
         self._device = torch.device(device)
+        self._dtype = next(self.nets.parameters()).dtype
         self.activation: Tensor | None = None
         """Mean over the last batch of the discriminator's middle block's output on real data."""
 
@@ -47,15 +48,15 @@ class UnsplitTrainer:
 
     def iteration(self, batch: Batch) -> Losses:
         """One step of the discriminator, then one of the generator."""
-        images, labels, latent, fake_labels = (tensor.to(self._device) for tensor in batch)
-        fake = run_blocks(self.nets.gen.values(), latent, fake_labels)
-        judged_fake = run_blocks(self.nets.disc.values(), fake.detach(), fake_labels)
-        judged_real = each_output(self.nets.disc.values(), images, labels)
+        batch = batch.to(self._device, self._dtype)
+        fake = batch.shown(run_blocks(self.nets.gen.values(), batch.latent, batch.fake_labels))
+        judged_fake = run_blocks(self.nets.disc.values(), fake.detach(), batch.said)
+        judged_real = each_output(self.nets.disc.values(), batch.images, batch.labels)
         self.activation = judged_real[len(judged_real) // 2].detach().mean(dim=0)
         disc_loss = loss_if_fake(judged_fake) + loss_if_real(judged_real[-1])
         disc_loss.backward()
         self.optimisers.step(DISC)
-        gen_loss = loss_if_real(run_blocks(self.nets.disc.values(), fake, fake_labels))
+        gen_loss = loss_if_real(run_blocks(self.nets.disc.values(), fake, batch.said))
         # The discriminator's own gradients would be computed and thrown away.
         torch.autograd.backward(gen_loss, inputs=list(self.nets.gen.parameters()))
         self.optimisers.step(GEN)

@@ -44,18 +44,15 @@ class HeadsAndTails:
 
     def iteration(self, batch: Batch) -> Steps:
         """One training iteration, in six exchanges; returns its `Losses`."""
-        images = batch.images.to(self.device, self.dtype)
-        latent = batch.latent.to(self.device, self.dtype)
-        labels = batch.labels.to(self.device)
-        fake_labels = batch.fake_labels.to(self.device)
+        batch = batch.to(self.device, self.dtype)
 
-        gen_head = run_blocks(self._gen_head, latent, fake_labels)
+        gen_head = run_blocks(self._gen_head, batch.latent, batch.fake_labels)
         generated = (yield {"fake": gen_head})["fake"].requires_grad_()
         fake_images = run_blocks(self._gen_tail, generated)
 
         # Discriminator: fake and real pass it separately, as they do unsplit.
-        fake_head = run_blocks(self._disc_head, fake_images.detach(), fake_labels)
-        real_head = run_blocks(self._disc_head, images, labels)
+        fake_head = run_blocks(self._disc_head, batch.shown(fake_images.detach()), batch.said)
+        real_head = run_blocks(self._disc_head, batch.images, batch.labels)
         segment = yield {"fake": fake_head, "real": real_head}
         fake_tail = segment["fake"].requires_grad_()
         real_tail = segment["real"].requires_grad_()
@@ -69,7 +66,7 @@ class HeadsAndTails:
 
         # Generator: through the stepped discriminator, whose parameters get no gradients.
         images_leaf = fake_images.detach().requires_grad_()
-        judge_head = run_blocks(self._disc_head, images_leaf, fake_labels)
+        judge_head = run_blocks(self._disc_head, batch.shown(images_leaf), batch.said)
         judge_tail = (yield {"fake": judge_head})["fake"].requires_grad_()
         gen_loss = loss_if_real(run_blocks(self._disc_tail, judge_tail))
         (gradient,) = torch.autograd.grad(gen_loss, judge_tail)
