@@ -9,6 +9,7 @@ import sys
 from types import FrameType
 
 from huscf_flwr.cli import (
+    audit,
     compare,
     evaluate,
     generate,
@@ -25,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code is 0, or 1 after a message that says what is wrong."""
     parser = argparse.ArgumentParser(prog="huscf", description=_DESCRIPTION)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (train, compare, report, plan, generate, evaluate, provision, serve):
+    for module in (train, compare, report, audit, plan, generate, evaluate, provision, serve):
         module.add_command(commands)
     options = _parse(parser, arguments)
     cpu.keep_freed_memory()
@@ -66,5 +67,6 @@ def _parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argp
 
 _DESCRIPTION = (
     "Train conditional GANs across unequal devices, in this process; plan their cuts; score them; "
+    "attack them; "
     "deploy to real devices."
 )

@@ -74,10 +74,10 @@ def invert(
         def step() -> float:
             optimiser.zero_grad()
             value = loss()
-            inputs.grad, logits.grad = torch.autograd.grad(
-                value, [inputs, logits], allow_unused=True
-            )
-            return float(value)
+            gradients = torch.autograd.grad(value, [inputs, logits], allow_unused=True)
+            for found, gradient in zip((inputs, logits), gradients, strict=True):
+                found.grad = None if gradient is None else gradient.contiguous()
+            return value.item()
 
         optimiser.step(step)
         with torch.no_grad():

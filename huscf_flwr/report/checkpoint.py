@@ -121,7 +121,10 @@ def checkpoint_to_resume(
     UserError: it has none that is good, is of another strategy, trained another net, or has all
         the rounds.
     """
-    checkpoint = _last_good(run_folder)
+    try:
+        checkpoint = last_checkpoint(run_folder)
+    except UserError as error:
+        raise UserError(f'resume="{run_folder}": {error}') from None
     if checkpoint.strategy not in strategies:
         raise UserError(
             f'resume="{run_folder}": not a run of this strategy, but of {checkpoint.strategy}'
@@ -135,13 +138,20 @@ def checkpoint_to_resume(
             f'resume="{run_folder}": that run has {checkpoint.round} rounds; '
             "num-server-rounds must be above that to go on"
         )
+    log.info("going on after round %d of %s", checkpoint.round, run_folder)
     return checkpoint
 
 
-def _last_good(run_folder: Path) -> Checkpoint:
+def last_checkpoint(run_folder: Path) -> Checkpoint:
+    """The last good one of a run; what is wrong with later ones is logged.
+
+    Raises
+    ------
+    UserError: there is none; the message does not name the folder.
+    """
     files = _files(run_folder / "checkpoints")
     if not files:
-        raise UserError(f'resume="{run_folder}": no checkpoint in it')
+        raise UserError("no checkpoint in it")
     for file in reversed(files):
         try:
             found = _read(file)
@@ -149,9 +159,8 @@ def _last_good(run_folder: Path) -> Checkpoint:
             problem = f"{file}: {error}"
             log.warning("a checkpoint is left out: %s", problem)
         else:
-            log.info("going on after round %d, from %s", found.round, file)
             return found
-    raise UserError(f'resume="{run_folder}": no good checkpoint in it: {problem}')
+    raise UserError(f"no good checkpoint in it: {problem}")
 
 
 def _read(file: Path) -> Checkpoint:

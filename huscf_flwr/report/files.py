@@ -31,6 +31,8 @@ BY_CUT = "by_cut"
 blocks that they hold at the generator's head and tail."""
 OTHERS = "other_clusters"
 """In summary.json, of a domain: the scores of clusters that have fewer of its clients."""
+AUDIT = "audit"
+"""In summary.json what attacks found, and the folder with their pictures."""
 DETAILS = "details"
 """In summary.json, beside scores: how they were computed."""
 

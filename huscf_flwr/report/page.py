@@ -7,9 +7,9 @@ from typing import Any
 
 from huscf_flwr.config import RunConfig
 from huscf_flwr.evaluation.scores import REAL
-from huscf_flwr.report import figures
+from huscf_flwr.report import exposure, figures
 from huscf_flwr.report.figures import Picture
-from huscf_flwr.report.files import TRAINING, RunFiles, flat, read_run
+from huscf_flwr.report.files import AUDIT, TRAINING, RunFiles, flat, read_run
 from huscf_flwr.report.rendering import readable, render
 from huscf_flwr.report.template import RUN
 from huscf_flwr.system.files import replacing
@@ -22,6 +22,7 @@ _SECTIONS = {
     "clusters": "Clusters",
     "plan": "Plan",
     "data": "Data",
+    "exposure": "What the server could see",
     "costs": "Time, memory, bytes",
     "config": "Config",
 }
@@ -93,6 +94,8 @@ def _content(run: RunFiles) -> dict[str, Any]:
         if timeline.exists()
         else None,
         "data": figures.data(run),
+        "promised": exposure.promise(run.summary.get("local_privacy")),
+        "exposure": _exposure(run),
         "costs": _cost_rows(run),
         "exchanges": [
             [figures.title(name), _size(both["up"]), _size(both["down"])]
@@ -177,6 +180,30 @@ def _strips(run: RunFiles) -> Iterator[tuple[str, list[Picture]]]:
                 for number in sorted(chosen)
             ],
         )
+
+
+def _exposure(run: RunFiles) -> dict[str, Any] | None:
+    """What an audit found; None where there was none."""
+    audit = run.summary.get(AUDIT)
+    if audit is None:
+        return None
+    seen: set[tuple[str, str]] = set()
+    strips = []
+    for number, client in audit["clients"].items():
+        path = run.folder / AUDIT / f"client-{number}.png"
+        kind = (client["domain"], client["cut"])
+        if kind not in seen and path.exists():
+            seen.add(kind)
+            what = f"client {number}, {client['domain']}, cut {client['cut']}"
+            rows = "; ".join(["real", *client["attacks"]])
+            strips.append(figures.image(path, f"Images of {what}: {rows}", f"{what}: {rows}"))
+    return {
+        "after": audit["after_round"],
+        "images": audit["images_of_a_client"],
+        "not_audited": audit["not_audited"],
+        "strips": strips,
+        "tables": list(exposure.tables(audit)),
+    }
 
 
 def _plan_rows(plan: Mapping[str, Any]) -> _Rows:

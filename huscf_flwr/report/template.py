@@ -205,6 +205,28 @@ computes, sends and receives, and keeps the server busy.</p>
 <h2 id="data">{{ sections.data }}</h2>
 {{ chart(data) }}
 
+<h2 id="exposure">{{ sections.exposure }}</h2>
+{% if promised %}<p>{{ promised }}</p>{% endif %}
+{% if exposure %}
+<p>Attacks on the first {{ exposure.images }} images of each client, by what it sends of them with
+the parameters after round {{ exposure.after }}, as whoever runs the server could. Similarity is
+structural, 1 for equal images; shares are of labels that are right.
+{% if exposure.not_audited %}Not audited, as they were not in the last round: client
+{{ exposure.not_audited|join(", ") }}.{% endif %}</p>
+{% for title, head, rows in exposure.tables %}
+<h3>{{ title }}</h3>
+{{ table(head, rows) }}
+{% endfor %}
+{% if exposure.strips %}
+<p>Images of clients, and what attacks made of them, row by row. This page is as private as they
+are.</p>
+{% for picture in exposure.strips %}{{ grid(picture) }}{% endfor %}
+{% endif %}
+{% else %}
+<p>It can rebuild images and labels from what clients send, unless noise keeps it from that.
+<code>huscf audit</code> measures how far, for this run.</p>
+{% endif %}
+
 <h2 id="costs">{{ sections.costs }}</h2>
 {{ table([], costs) }}
 {% if exchanges %}

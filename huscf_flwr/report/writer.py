@@ -25,6 +25,7 @@ from huscf_flwr.evaluation.scores import CHEAP_SCORES, REAL
 from huscf_flwr.nets.generator import Generator
 from huscf_flwr.planning.plan import Plan
 from huscf_flwr.planning.timeline import draw_timeline
+from huscf_flwr.privacy.accounting import local_privacy
 from huscf_flwr.report.board import Board, require_tensorboard
 from huscf_flwr.report.checkpoint import Checkpoint, client_states
 from huscf_flwr.report.config_file import config_as_toml
@@ -164,6 +165,9 @@ class RunReport:
             "rounds": record.round,
             "seconds": round(time.monotonic() - self._started, 1),
             "clients": len(record.clients),
+            "partitions": max(
+                (c.info.part[1] for c in record.clients if c.info.part), default=None
+            ),
             "adjusted_rand_index": ari,
             "clusters": len(record.models),
             "domains": _by_domain(record),
@@ -176,6 +180,7 @@ class RunReport:
                 "received_bytes": round(record.costs.received_bytes),
                 "gflops": record.costs.flops / 1e9,
             },
+            "local_privacy": self._local_privacy(),
             "iterations_per_second": round(self._client_iterations / self._fit_seconds, 2),
             "peak_memory_mb": {
                 "server": round(peak_memory_mb()),
@@ -261,6 +266,11 @@ class RunReport:
         if self._label_table is None:
             self._label_table = label_counts(self._data, partitions)
         return tuple(self._label_table[partition].tolist())
+
+    def _local_privacy(self) -> dict[str, Any] | None:
+        """What the noise that clients add promises; None where they add none."""
+        noise = self._config.local_noise
+        return None if noise is None else vars(local_privacy(noise, self._config.image_format))
 
     def _of_clients(self, scores: Sequence[ClientScores]) -> dict[str, Any]:
         """A cluster's scores of summary.json, of a round that ends the run."""
