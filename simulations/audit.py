@@ -78,8 +78,7 @@ def audit_run(
     started = time.monotonic()
     run = Audited(folder, base_dir, seed)
     kinds = run.kinds()
-    noisy = run.config.local_noise is not None
-    progress.total(len(kinds) * DECODER_STEPS_A_KIND * (3 if noisy else 2) // 2)
+    progress.total(len(kinds) * DECODER_STEPS_A_KIND)
     with ThreadPoolExecutor(cores(), "audit", initializer=use_threads, initargs=(1,)) as pool:
         running = [pool.submit(run.attack, members, progress.step) for members in kinds]
         product = {c: pool.submit(run.leak, c) for c in run.clusters}

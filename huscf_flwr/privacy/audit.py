@@ -12,6 +12,7 @@ from huscf_flwr.data.draws import seeded
 from huscf_flwr.data.local_noise import LocalNoise
 from huscf_flwr.nets import NetShapes
 from huscf_flwr.privacy.decoder import Decoded, Decoder, Lesson, train_decoder
+from huscf_flwr.privacy.denoising import denoise
 from huscf_flwr.privacy.exposure import Exposure, Found
 from huscf_flwr.privacy.inversion import invert
 from huscf_flwr.privacy.observing import Observed, observe
@@ -19,7 +20,7 @@ from huscf_flwr.split.cuts import Cut
 from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from huscf_flwr.split.segments import Segments
 
-INVERSION, DENOISED = "inversion", "inversion, then a denoiser"
+INVERSION, DENOISED = "inversion", "inversion and denoising"
 DECODER, GRADIENTS = "a decoder of activations", "a decoder of gradients"
 """The attacks, by name."""
 
@@ -29,7 +30,7 @@ _LESSONS = 50
 _LESSON_CLIENT = 1_000_000  # draws of the attacker's own
 
 DECODER_STEPS_A_KIND = 2 * _DECODER_STEPS
-"""How often `Kind` calls its `progress`, without noise; with it, half as often again."""
+"""How often `Kind` calls its `progress`."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,6 @@ class Kind:
         observed = [served.observed(batch) for batch, _, _ in batches]
         self._decoder = self._trained([seen.real for seen in observed], batches, progress)
         self._of_gradients = self._trained([s.gradients for s in observed], batches, progress)
-        self._denoiser: Decoder | None = None
-        if served.noise is not None:
-            sent = [self._with_labels(batch.images, batch.labels) for batch, _, _ in batches]
-            self._denoiser = self._trained(sent, batches, progress)
 
     def attack(self, victim: Victim) -> Rebuilt:
         """What the server could see of a client of this kind."""
@@ -141,10 +138,10 @@ class Kind:
             (GRADIENTS, self._of_gradients, seen.gradients),
         ):
             images[name], labels[name] = _decoded(decoder, sent)
-        if self._denoiser is not None:
-            given = said if said is not None else torch.zeros_like(batch.labels)
-            sent = self._with_labels(inverted.inputs, given)
-            images[DENOISED], labels[DENOISED] = _decoded(self._denoiser, sent)
+        if served.noise is not None:
+            known, known_labels = to_unit(self._auxiliary.images), self._auxiliary.labels
+            found = denoise(inverted.inputs, said, known, known_labels, served.noise)
+            images[DENOISED], labels[DENOISED] = found.images, found.labels.argmax(dim=1)
 
         mean_image, another = self._without_attack(victim)
         exposure = Exposure(
@@ -203,13 +200,6 @@ class Kind:
         classes = self._served.num_classes
         return train_decoder(
             lessons, classes, steps=_DECODER_STEPS, seed=self._seed, progress=progress
-        )
-
-    def _with_labels(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Images (B, C, H, W) with a plane for each class, of ones where it is the label."""
-        planes = torch.nn.functional.one_hot(labels, self._served.num_classes).float()
-        return torch.cat(
-            [images, planes[:, :, None, None].expand(-1, -1, *images.shape[2:])], dim=1
         )
 
     def _without_attack(self, victim: Victim) -> tuple[Tensor, Tensor]:
