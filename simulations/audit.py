@@ -15,7 +15,7 @@ from flwr.common import Config
 
 from huscf_flwr.clients.split import SplitGANClient
 from huscf_flwr.config import RunConfig
-from huscf_flwr.data.batches import LabelledImages, to_unit
+from huscf_flwr.data.batches import BatchStream, LabelledImages, to_unit
 from huscf_flwr.data.partition import DataSettings, client_data, label_counts
 from huscf_flwr.data.sources import load_domain
 from huscf_flwr.errors import UserError
@@ -156,27 +156,29 @@ class Audited:
         self, members: list[Member], step: Callable[[], None]
     ) -> list[tuple[Rebuilt, Victim]]:
         """What the server could see of clients of one kind, who are begun with as in a round."""
-        first, config = members[0], self.config
-        model = self.checkpoint.models[first.cluster]
-        cut, shapes = Cut.parse(first.cut), net_shapes(config.net_spec)
-        client, told = self._client(first)
-        half = client.half(select_blocks(model, client_blocks(cut, shapes)), told)
-        segments = all_segments(
-            config.net_spec,
-            model | self._servers(first.cluster),
-            batch_size=config.batch_size,
-            learning_rate=config.learning_rate,
-        )
-        served = Served(
-            half, segments, cut, shapes, config.local_noise, config.batch_size, config.num_classes
-        )
-        auxiliary = self._domain(first.domain)[1]
-        kind = Kind(served, auxiliary, seed=self._seed, progress=step)
+        auxiliary = self._domain(members[0].domain)[1]
+        kind = Kind(self.served(members[0])[0], auxiliary, seed=self._seed, progress=step)
         found = []
         for member in members:
             victim = self._victim(member)
             found.append((kind.attack(victim), victim))
         return found
+
+    def served(self, member: Member) -> tuple[Served, BatchStream]:
+        """What the server knows of a client as it begins the next round, and its batches."""
+        config, model = self.config, self.checkpoint.models[member.cluster]
+        cut, shapes = Cut.parse(member.cut), net_shapes(config.net_spec)
+        client, told = self._client(member)
+        half = client.half(select_blocks(model, client_blocks(cut, shapes)), told)
+        segments = all_segments(
+            config.net_spec,
+            model | self._servers(member.cluster),
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+        )
+        noise, size = config.local_noise, config.batch_size
+        served = Served(half, segments, cut, shapes, noise, size, config.num_classes)
+        return served, client.stream(told)
 
     def leak(self, cluster: int) -> Leak:
         """What a cluster's nets tell of the images that they were trained on."""
@@ -267,8 +269,7 @@ class Audited:
 
     def _victim(self, member: Member) -> Victim:
         """The first batch of a client, as it trains on it, and what that really is."""
-        client, told = self._client(member)
-        stream = client.stream(told)
+        _, stream = self.served(member)
         _, data = client_data(self.data, client=member.client, clients=self._partitions)
         real = data.select(stream.places(0))
         common = max(member.labels) / member.size

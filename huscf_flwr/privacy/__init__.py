@@ -2,7 +2,7 @@
 
 The server's, on what a client sends in an iteration (`observing`): `inversion`, by optimisation
 against the parameters it handed out, `denoising` where clients add noise, and `decoder`, learned
-from images of its own. On what is
-released: `membership` in the training images. On what fellows get: `fellows`. `similarity` says
-how alike images are, `exposure` what was found; `audit` puts one client through all of it.
+from other images. On what is released: `membership` in the training images. On what fellows get:
+`fellows`. `similarity` says how alike images are, `exposure` what was found of a client; `audit`
+puts clients through the server's attacks, and `accounting` says what noise promises.
 """

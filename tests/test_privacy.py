@@ -1,0 +1,227 @@
+"""Attacks on clients' data: each finds what there is to find, and nothing where there is none."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import images
+from torch import Tensor, nn
+
+from huscf_flwr.data.batches import BatchStream, LabelledImages, to_unit
+from huscf_flwr.data.draws import seeded
+from huscf_flwr.data.format import ImageFormat
+from huscf_flwr.data.local_noise import LocalNoise
+from huscf_flwr.data.sources import Domain, find_sources, load_domain
+from huscf_flwr.evaluation.classifier import train_classifier
+from huscf_flwr.nets import (
+    Blocks,
+    NetSpec,
+    PartialGAN,
+    initial_state,
+    net_shapes,
+    register_net,
+)
+from huscf_flwr.nets.generator import Generator
+from huscf_flwr.privacy.accounting import local_privacy
+from huscf_flwr.privacy.audit import DECODER, DENOISED, GRADIENTS, INVERSION, Kind, Served, Victim
+from huscf_flwr.privacy.denoising import denoise
+from huscf_flwr.privacy.exposure import BLURRED, HIDDEN, PLAIN, RECOGNISABLE, Exposure, Found
+from huscf_flwr.privacy.fellows import learned, sole_labels
+from huscf_flwr.privacy.inversion import invert
+from huscf_flwr.privacy.membership import Advantage, advantage, alike, attack_membership
+from huscf_flwr.privacy.similarity import psnr, ssim
+from huscf_flwr.split.cuts import Cut
+from huscf_flwr.split.heads_and_tails import HeadsAndTails
+from huscf_flwr.split.segments import all_segments
+
+SPEC = NetSpec(image_size=16, channels=1, num_classes=10, width=16)
+BATCH = 64
+
+
+@pytest.fixture(scope="module")
+def digits() -> Domain:
+    (source,) = find_sources("digits", ".", data_root="data", download=False)
+    return load_domain(source, ImageFormat(16, 1, 10))
+
+
+def attacked(digits: Domain, cut: Cut, noise: LocalNoise | None = None) -> Exposure:
+    """What the server of a default run sees of a client's first batch."""
+    shapes, state = net_shapes(SPEC), initial_state(SPEC, 0)
+    half = HeadsAndTails(SPEC, shapes, cut, state, learning_rate=2e-4, batch_size=BATCH)
+    segments = all_segments(SPEC, state, batch_size=BATCH, learning_rate=2e-4)
+    data, draws = digits.train, seeded(0, 0)
+    if noise is not None:
+        data = LabelledImages(*noise.for_good(to_unit(data.images), data.labels, draws))
+    stream = BatchStream(data, batch_size=BATCH, latent_size=100, draws=draws, noise=noise)
+    real = digits.train.select(stream.places(0))
+    served = Served(half, segments, cut, shapes, noise, BATCH, 10)
+    victim = Victim(0, "digits", stream[0], to_unit(real.images), real.labels, 0.1)
+    return Kind(served, digits.test, seed=0).attack(victim).exposure
+
+
+@pytest.mark.parametrize("cut", [Cut(1, 1, 1, 1), Cut(2, 2, 2, 2)], ids=str)
+def test_without_noise_everything_is_found(cut: Cut, digits: Domain) -> None:
+    """An audit that does not find this is broken."""
+    found = attacked(digits, cut)
+    assert found.word == PLAIN
+    exact = found.attacks[INVERSION]
+    assert exact.ssim is not None and exact.ssim > 0.95 and exact.labels == 1.0
+    assert found.to_generate == 1.0
+    decoded = found.attacks[DECODER]
+    assert decoded.ssim is not None and found.another.ssim is not None
+    assert decoded.ssim > found.another.ssim + 0.2 and decoded.labels is not None
+    assert decoded.labels > 0.9
+    if cut.disc_tail == 2:  # through a tail of one block, gradients all point the same way
+        of_gradients = found.attacks[GRADIENTS].labels
+        assert of_gradients is not None and of_gradients > 0.5
+
+
+def test_what_noise_hides_is_not_found(digits: Domain) -> None:
+    found = attacked(digits, Cut(1, 1, 1, 1), LocalNoise(16.0, 0.2, 10))
+    assert found.word == HIDDEN
+    best = found.best_of_labels[1].labels
+    assert best is not None and best < 0.3
+    some = attacked(digits, Cut(1, 1, 1, 1), LocalNoise(1.0, 0.0, 10))
+    denoised, plain = some.attacks[DENOISED].ssim, some.attacks[INVERSION].ssim
+    assert denoised is not None and plain is not None and some.mean_image.ssim is not None
+    assert denoised > some.mean_image.ssim + 0.05 and plain < some.mean_image.ssim
+
+
+def test_heads_without_labels_are_inverted_too() -> None:
+    block = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.Tanh())
+
+    class Head(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = block
+
+        def forward(self, given: Tensor, labels: Tensor) -> Tensor:
+            out: Tensor = self.block(given)
+            return out
+
+    real = to_unit(images(4).images)
+    with torch.no_grad():
+        sent = block(real)
+    found = invert([Head()], sent, real.shape[1:], 3, steps=200, seed=0)
+    assert found.labels is None and found.error < 1e-4
+    assert float(ssim(found.inputs, real).min()) > 0.99
+
+
+def test_similarities_by_hand() -> None:
+    real = to_unit(images(3).images)
+    assert ssim(real, real).tolist() == pytest.approx([1.0] * 3)
+    assert psnr(real, real).tolist() == pytest.approx([100.0] * 3)
+    grey = torch.zeros(1, 1, 16, 16)
+    assert psnr(grey, grey + 0.2).item() == pytest.approx(20.0)  # 10 log10(4 / 0.04)
+    assert ssim(grey, grey + 0.2).item() < 0.1
+
+
+def test_an_image_is_denoised_by_bayes() -> None:
+    known = torch.stack([torch.zeros(1, 2, 2), torch.ones(1, 2, 2)])
+    noise = LocalNoise(math.sqrt(0.75), math.log(3), 2)  # with the bandwidth, a variance of 1
+    found = denoise(torch.zeros(1, 1, 2, 2), torch.tensor([1]), known, torch.tensor([0, 1]), noise)
+    odds = 3 * math.exp(-4 / 2)  # of the second: its label is said, its image is 2 away
+    share = odds / (1 + odds)
+    assert found.labels[0].tolist() == pytest.approx([1 - share, share])
+    assert found.images.flatten().tolist() == pytest.approx([share] * 4)
+
+
+def test_advantages_by_hand() -> None:
+    found = advantage(np.array([3.0, 2.0]), np.array([1.0, 2.5]))
+    assert found.auc == pytest.approx(3 / 4) and found.found_at_1_percent == 0.5
+    assert advantage(np.ones(9), np.zeros(9)).found_at_1_percent == 1.0
+    assert advantage(np.ones(9), np.ones(9)).auc == 0.5
+    random = np.random.default_rng(0)
+    none = advantage(random.random(4000), random.random(4000))
+    assert none.auc == pytest.approx(0.5, abs=0.02)
+    assert none.found_at_1_percent == pytest.approx(0.01, abs=0.01)
+
+
+class _Stored(nn.Module):
+    """Generates the same image for a label, whatever the latent vector."""
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        self.stored = nn.Embedding(3, pixels)
+
+    def forward(self, latent: Tensor, labels: Tensor) -> Tensor:
+        out: Tensor = self.stored(labels)
+        return out.view(-1, 1, 16, 16)
+
+
+class _FirstPixel(nn.Module):
+    """Finds images real by their first pixel."""
+
+    def forward(self, given: Tensor, labels: Tensor) -> Tensor:
+        return given.flatten(1)[:, :1]
+
+
+@register_net("stored")
+def stored(spec: NetSpec) -> Blocks:
+    return Blocks([_Stored(256)], [_FirstPixel()], latent_size=2)
+
+
+def remembering(real: Tensor) -> Generator:
+    """A generator that gives these images (3, 1, 16, 16), one for each label."""
+    spec = NetSpec(net="stored", image_size=16, channels=1, num_classes=3, width=1)
+    return Generator(spec, {"gen.0.stored.weight": real.flatten(1)})
+
+
+def test_a_generator_that_remembers_is_found_out() -> None:
+    data, others = images(30, seed=1), images(45, seed=2)
+    members, rest = alike(data, others, np.random.default_rng(0))
+    assert torch.bincount(members.labels).tolist() == torch.bincount(rest.labels).tolist()
+    assert len(members) == 30
+    first = torch.stack([to_unit(members.images[members.labels == c][0]) for c in range(3)])
+    leak = attack_membership(remembering(first), None, [(members, rest)], seed=0)
+    assert leak.copies == leak.nearer == 1.0 and leak.by_discriminator is None
+    assert leak.by_distance.found_at_1_percent >= 0.1  # the three of 30
+    strangers = to_unit(images(3, seed=3).images)
+    leak = attack_membership(remembering(strangers), None, [(members, rest)], seed=0)
+    assert leak.copies == 0.0 and leak.by_distance.auc == pytest.approx(0.5, abs=0.2)
+
+
+def test_members_are_told_by_a_discriminator_that_knows_them() -> None:
+    members, rest = alike(images(30, seed=1), images(30, seed=2), np.random.default_rng(0))
+    generator = remembering(to_unit(images(3, seed=3).images))
+    disc = PartialGAN(generator.spec, {}, gen=(), disc=[0]).eval()
+    for part, value in ((members, 200), (rest, 100)):
+        part.images[:, 0, 0, 0] = value
+    leak = attack_membership(generator, disc, [(members, rest)], seed=0)
+    assert leak.by_discriminator == Advantage(1.0, 1.0) and leak.images == 30
+    rest.images[:, 0, 0, 0] = 200
+    leak = attack_membership(generator, disc, [(members, rest)], seed=0)
+    assert leak.by_discriminator == Advantage(0.5, 0.0)
+
+
+def test_a_class_of_one_client_is_recognised_among_its_fellows() -> None:
+    assert sole_labels({3: np.array([5, 0, 2]), 7: np.array([1, 0, 0])}) == {2: 3}
+    shades = torch.tensor([-0.9, 0.0, 0.9])
+    labels = torch.arange(60) % 3
+    shown = shades[labels][:, None, None, None].expand(-1, 1, 16, 16)
+    noisy = shown + 0.05 * torch.randn(shown.shape, generator=torch.Generator().manual_seed(0))
+    classifier = train_classifier(noisy, labels, 3, seed=0)
+    generator = remembering(shades[:, None, None, None].expand(-1, 1, 16, 16).contiguous())
+    (found,) = learned(generator, classifier, {2: 3}, seed=0)
+    assert (found.client, found.label, found.recognised, found.otherwise) == (3, 2, 1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("best", "word"), [(0.95, PLAIN), (0.7, RECOGNISABLE), (0.6, BLURRED), (0.54, HIDDEN)]
+)
+def test_words_of_exposure(best: float, word: str) -> None:
+    attacks = {"one": Found(best, 10.0, 0.5), "two": Found(0.1, 5.0, 0.6)}
+    attacks["none"] = Found(None, None, None)
+    mean, other = Found(0.5, 1.0, None), Found(0.45, 1.0, None)
+    exposure = Exposure(0, "a", "1-1-1-1", attacks, mean, other, 0.1, 0.1, None)
+    assert exposure.word == word
+    assert exposure.best_of_images[0] == "one" and exposure.best_of_labels[0] == "two"
+
+
+def test_promises_are_the_accountants() -> None:
+    found = local_privacy(LocalNoise(16.0, 1.5, 10), ImageFormat(16, 1, 10))
+    # Sensitivity 32, a multiplier of 0.5: Balle and Wang's analytic Gaussian mechanism.
+    assert found.image_epsilon == pytest.approx(9.997, abs=1e-3) and found.label_epsilon == 1.5
+    labels_alone = local_privacy(LocalNoise(0.0, 1.5, 10), ImageFormat(16, 1, 10))
+    assert labels_alone.image_epsilon is None
