@@ -146,15 +146,14 @@ class RunConfig:
 
     image_noise: float = _key(
         0.0,
-        "noise that clients add to their images before anything is made of them, once and for "
-        "good: its standard deviation, of values from -1 to 1; generated images get the same "
-        "kind before the discriminator sees them, and what the generator learns is without",
+        "noise that clients add to their images, each its own for good: its standard deviation, "
+        "of values from -1 to 1; the generator learns images without it",
         at_least=0,
     )
     label_epsilon: float = _key(
         0.0,
-        "randomised response for labels, once and for good: a label changes the odds of what is "
-        "said in its place by e to this at most; 0: labels are said as they are",
+        "randomised response for labels, for good: a label changes the odds of what is said in "
+        "its place by e to this at most; 0: labels are said as they are",
         at_least=0,
     )
 
@@ -251,9 +250,7 @@ class RunConfig:
                 "runner-address must say which host:port the clients dial"
             )
         if self.local_noise is not None and self.strategy in _WITHOUT_LOCAL_NOISE:
-            raise UserError(
-                f"strategy={self.strategy}: image-noise and label-epsilon are not for this one"
-            )
+            raise UserError(f"strategy={self.strategy}: has no image-noise or label-epsilon")
         if self.straggler_timeout >= self.round_timeout:
             raise UserError(
                 f"straggler-timeout={self.straggler_timeout:g} must be below "

@@ -107,5 +107,5 @@ def test_a_node_takes_part_only_as_protected_as_it_insists(
 
 
 def test_methods_that_hand_clients_images_do_without() -> None:
-    with pytest.raises(UserError, match="strategy=mdgan: image-noise and label-epsilon"):
+    with pytest.raises(UserError, match="strategy=mdgan: has no image-noise or label-epsilon"):
         RunConfig(strategy="mdgan", image_noise=0.5)

@@ -11,7 +11,7 @@ PLAIN, RECOGNISABLE, BLURRED, HIDDEN = "plain", "recognisable", "blurred", "hidd
 """How well a client's images can be seen by whoever gets what it sends."""
 
 _SAME = 0.9  # structural similarity of images that nobody takes for different ones
-_NOTHING = 0.05  # of what is no more alike than the mean image of a class
+NOTHING = 0.05  # of what is no more alike than the mean image of a class
 _MORE_THAN_CLASS = 0.2  # of what is an image of its own, and not just any of its class
 
 
@@ -88,6 +88,6 @@ class Exposure:
         assert self.another.ssim is not None
         if best >= _SAME:
             return PLAIN
-        if best <= self.mean_image.ssim + _NOTHING:
+        if best <= self.mean_image.ssim + NOTHING:
             return HIDDEN
         return RECOGNISABLE if best >= self.another.ssim + _MORE_THAN_CLASS else BLURRED
