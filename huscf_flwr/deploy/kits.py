@@ -134,7 +134,8 @@ exec huscf serve "$(dirname "$0")" "$@"
 _NODE_START = """\
 #!/bin/sh
 # ./start DATA: trains on DATA, an .npz file or a folder, whenever the server starts a run.
-# What follows DATA goes to flower-supernode. Ctrl-C ends it.
+# What follows DATA goes to flower-supernode; NODE_CONFIG may have more keys of this node, such as
+# "image-noise=1.0 label-epsilon=2.0", the protection it insists on. Ctrl-C ends it.
 if [ $# -lt 1 ] || [ ! -e "$1" ]; then
     echo "usage: $0 DATA, an .npz file of images and labels or a folder of classes" >&2
     exit 2
@@ -146,7 +147,8 @@ tries=10
 trap 'trap "" INT TERM; kill "$node"; wait "$node"; exit 143' INT TERM
 while began=$(date +%s); do
     flower-supernode --superlink ADDRESS --root-certificates "$here/ca.pem" \\
-        --auth-supernode-private-key "$here/key" --node-config "data=\\"$data\\"" "$@" &
+        --auth-supernode-private-key "$here/key" \\
+        --node-config "data=\\"$data\\" $NODE_CONFIG" "$@" &
     node=$!
     wait "$node" && exit
     # A device that was cut off is let in again when the server has missed it, after a minute.
@@ -185,5 +187,8 @@ In an environment where huscf-flwr is installed:
 
 It dials out only. The file `key` is this device: whoever has it can take part in its place. The
 device runs the code that the server sends. Images and labels are not sent as such, but whoever
-runs the server can rebuild them from what is.
+runs the server can rebuild them from what is, unless noise keeps it from that. To take part only in
+runs in which this device adds so much noise to its images and labels, or more:
+
+    NODE_CONFIG="image-noise=1.0 label-epsilon=2.0" ./start /path/to/data.npz
 """
