@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from huscf_flwr.data.format import ImageFormat
-from huscf_flwr.data.local_noise import LocalNoise
+from huscf_flwr.data.local_noise import LocalNoise, check_levels
 from huscf_flwr.data.partition import PARTITIONS, DataSettings
 from huscf_flwr.data.sources import BUILT_IN, NAMED, find_sources, split_names
 from huscf_flwr.errors import UserError
@@ -17,8 +17,7 @@ from huscf_flwr.nets import NetSpec
 
 Value = str | int | float | bool
 
-_WITHOUT_LOCAL_NOISE = ("mdgan", "fedsplitgan", "pflgan")
-"""Strategies whose clients get images that the server generated, or other clients, as they are."""
+_WITHOUT_LOCAL_NOISE = ("mdgan", "fedsplitgan", "pflgan")  # clients get others' generated images
 
 AUTO, DOMAINS, CLIENTS = "auto", "domains", "clients"
 """Clusters: as many as are found; those of the true domains; every client on its own."""
@@ -249,6 +248,7 @@ class RunConfig:
                 f'runner-bind="{self.runner_bind}" is all of this machine\'s addresses: '
                 "runner-address must say which host:port the clients dial"
             )
+        check_levels(self.image_noise, self.label_epsilon)
         if self.local_noise is not None and self.strategy in _WITHOUT_LOCAL_NOISE:
             raise UserError(f"strategy={self.strategy}: has no image-noise or label-epsilon")
         if self.straggler_timeout >= self.round_timeout:

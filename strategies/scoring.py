@@ -28,6 +28,7 @@ class Scoring:
     def __init__(self, config: RunConfig, base_dir: str) -> None:
         """See `Scorer`, also for what it raises."""
         self._net_spec = config.net_spec
+        self._noisy = config.local_noise is not None
         self._along_first = config.recipe.along_first
         self._scorer = Scorer(config, base_dir)
         self._asked: list[int] = []
@@ -104,6 +105,8 @@ class Scoring:
     ) -> list[tuple[ClientProxy, EvaluateIns]]:
         """Ask clients with data of their own to score their cluster's generator on it.
 
+        Nobody where they add noise to it: scores would be of images without.
+
         Parameters
         ----------
         clients: those that are connected.
@@ -114,7 +117,7 @@ class Scoring:
         own = {
             proxy: info
             for proxy, info in clients.items()
-            if not info.domain and assignment.get(info.number) in models
+            if not info.domain and assignment.get(info.number) in models and not self._noisy
         }
         self._asked = [info.number for info in own.values()]
         return [

@@ -29,6 +29,7 @@ def test_noise_is_as_large_as_it_says_and_each_image_keeps_its_own() -> None:
     assert abs(float((noisy - clean).mean())) < 0.01
     kept = math.e / (math.e + 2)
     assert float((said == data.labels).float().mean()) == pytest.approx(kept, abs=0.07)
+    assert said[data.labels == 0].unique().tolist() == [0, 1, 2]
     order = torch.randperm(400, generator=torch.Generator().manual_seed(0))
     again = noise.for_good(clean[order], data.labels[order], DRAWS)
     assert torch.equal(again[0], noisy[order]) and torch.equal(again[1], said[order])
@@ -52,6 +53,30 @@ def test_shares_of_labels_are_found_again() -> None:
     assert LocalNoise(1.0, 0.0, 3).true_shares(torch.tensor([0, 0, 2])) == pytest.approx(
         [2 / 3, 0, 1 / 3]
     )
+
+
+def test_versions_of_an_image_tell_no_more_than_the_one_with_least_noise() -> None:
+    """What is added to it on the way to more noise has nothing to do with what it had."""
+    data = images(400)
+    clean = to_unit(data.images)
+    little, more = (LocalNoise(s, 0.0, 3).for_good(clean, data.labels, DRAWS)[0] for s in (1, 2))
+    first, added = (little - clean).flatten(), (more - little).flatten()
+    assert added.std() == pytest.approx(math.sqrt(3), rel=0.02)
+    assert abs(float(torch.corrcoef(torch.stack([first, added]))[0, 1])) < 0.01
+
+
+def test_what_is_said_of_a_label_with_less_epsilon_is_made_of_what_is_said_with_more() -> None:
+    count, two, one = 20_000, LocalNoise(0.0, 2.0, 3), LocalNoise(0.0, 1.0, 3)
+    clean = torch.arange(count).float().view(-1, 1, 1, 1) / count
+    labels = torch.arange(count) % 3
+    said, later = (noise.for_good(clean, labels, DRAWS)[1] for noise in (two, one))
+    for noise, found in ((two, said), (one, later)):
+        assert float((found == labels).float().mean()) == pytest.approx(noise.kept, abs=0.01)
+    keeps = (one.kept - 1 / 3) / (two.kept - 1 / 3)  # of what was said, whatever the label is
+    for right in (True, False):
+        of_these = (said == labels) == right
+        share = float((later == said)[of_these].float().mean())
+        assert share == pytest.approx(keeps + (1 - keeps) / 3, abs=0.02)
 
 
 def client(tmp_path: Path, config: RunConfig, **node: float | str) -> WholeGANClient:
@@ -81,7 +106,7 @@ def test_nothing_but_the_noisy_version_is_trained_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("node", "run", "message"),
     [
-        ({"image-noise": 0.5}, {"image_noise": 0.4}, "insists on image-noise of 0.5 or more"),
+        ({"image-noise": 0.5}, {"image_noise": 0.375}, "insists on image-noise of 0.5 or more"),
         ({"label-epsilon": 1.0}, {}, "insists on a label-epsilon of 1 or less; this run has none"),
         ({"label-epsilon": 1}, {"label_epsilon": 2.0}, "of 1 or less; this run has 2"),
         ({"image-noise": "much"}, {}, "image-noise='much' in its --node-config: must be"),
@@ -104,6 +129,41 @@ def test_a_node_takes_part_only_as_protected_as_it_insists(
             with pytest.raises(RuntimeError, match="client 0: UserError: ") as raised:
                 ask()
             assert message in str(raised.value)
+
+
+def test_a_device_shows_its_images_with_noise_in_one_format_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "fresh"))
+    noisy = {"image_noise": 0.5}
+    assert "error" not in client(tmp_path, tiny(**noisy)).get_properties({})
+    larger = client(tmp_path, tiny(**noisy, image_size=20)).get_properties({})
+    assert "shown with noise as 16 pixels, 1 channels, and would be shown once more as 20" in str(
+        larger["error"]
+    )
+    assert "error" not in client(tmp_path, tiny(image_size=20)).get_properties({})
+
+
+def test_scores_of_images_without_noise_do_not_leave_a_device(tmp_path: Path) -> None:
+    one = client(tmp_path, tiny(image_noise=0.5))
+    with pytest.raises(RuntimeError, match="scores would be of its images without noise"):
+        one.evaluate([], {"client": 0, "utility": False})
+    insisting = client(tmp_path, tiny(), **{"image-noise": 0.5})
+    with pytest.raises(RuntimeError, match="insists on image-noise of"):
+        insisting.evaluate([], {"client": 0, "utility": False})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image_noise": 0.3}, "image-noise=0.3: must be a multiple of 0.125"),
+        ({"label_epsilon": 8.25}, "label-epsilon=8.25: must be a multiple of 0.25, and 8 at most"),
+        ({"label_epsilon": 0.1}, "label-epsilon=0.1: must be a multiple"),
+    ],
+)
+def test_levels_are_steps(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        RunConfig(**settings)  # type: ignore[arg-type]
 
 
 def test_methods_that_hand_clients_images_do_without() -> None:

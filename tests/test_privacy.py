@@ -78,7 +78,7 @@ def test_without_noise_everything_is_found(cut: Cut, digits: Domain) -> None:
 
 
 def test_what_noise_hides_is_not_found(digits: Domain) -> None:
-    found = attacked(digits, Cut(1, 1, 1, 1), LocalNoise(16.0, 0.2, 10))
+    found = attacked(digits, Cut(1, 1, 1, 1), LocalNoise(16.0, 0.25, 10))
     assert found.word == HIDDEN
     best = found.best_of_labels[1].labels
     assert best is not None and best < 0.3

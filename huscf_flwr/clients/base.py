@@ -23,7 +23,7 @@ from torch import Tensor
 from huscf_flwr.clients.insisting import insist
 from huscf_flwr.clients.kept_state import ClientState, load_state, save_state
 from huscf_flwr.clients.own_data import own_data
-from huscf_flwr.clients.secret import own_secret
+from huscf_flwr.clients.secret import own_secret, shown_as
 from huscf_flwr.clustering.probe import IMAGES, first_outputs
 from huscf_flwr.config import RunConfig
 from huscf_flwr.data.batches import BatchStream, LabelledImages, to_unit
@@ -135,6 +135,8 @@ class GANClient(NumPyClient, ABC):
         try:
             insist(self.context.node_config, self.config)
             found = self._images(config)
+            if self.config.local_noise is not None and "data" in self.context.node_config:
+                shown_as(self.config.image_format)
         except UserError as error:
             return {**place, "error": str(error)}
         return {**place, "size": len(found.train), "domain": found.domain}
@@ -229,6 +231,9 @@ class GANClient(NumPyClient, ABC):
             with _named(client):
                 return 0.0, *self._probe(parameters, config)
         with _named(client):
+            insist(self.context.node_config, run)
+            if run.local_noise is not None:
+                raise UserError("scores would be of its images without noise")
             names = state_names(run.net_spec, {GEN: range(len(self.shapes.gen))})
             generator = Generator(run.net_spec, from_arrays(names, parameters))
             path = str(self.context.node_config["data"])
@@ -289,6 +294,7 @@ class GANClient(NumPyClient, ABC):
         if run.local_noise is None:
             return found
         if "data" in node:  # the same in every run
+            shown_as(run.image_format)
             draws = secretly(own_secret())
         else:
             draws = seeded(run.seed, int(node["partition-id"]))

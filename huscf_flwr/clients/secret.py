@@ -1,11 +1,14 @@
-"""The secret that what a device draws follows from: in a file that only its user can read."""
+"""What a device keeps to itself, for all runs: the secret that its draws follow from, and as what
+its images have been shown with noise. In files that only its user can read.
+"""
 
-import os
 import secrets
 from pathlib import Path
 
 from huscf_flwr.clients.kept_state import own_folder
+from huscf_flwr.data.format import ImageFormat
 from huscf_flwr.errors import UserError, cause
+from huscf_flwr.system.files import kept
 
 _BYTES = 32
 
@@ -18,32 +21,33 @@ def own_secret() -> bytes:
     UserError: it cannot be kept, or is not what was kept.
     """
     path = own_folder() / "secret"
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not path.exists():
-            _create(path)
-        secret = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"its secret cannot be kept in {path}: {cause(error)}; XDG_STATE_HOME may name "
-            "another folder for that"
-        ) from None
+    secret = _kept(path, secrets.token_bytes(_BYTES))
     if len(secret) != _BYTES:
         raise UserError(f"{path} is no secret of {_BYTES} bytes: remove it to get a new one")
     return secret
 
 
-def _create(path: Path) -> None:
-    """Write it whole or not at all; where another node is first, the secret is that one's."""
-    aside = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+def shown_as(image_format: ImageFormat) -> None:
+    """Raise `UserError` if images have been shown with noise in another format.
+
+    Brought to another size they would have other noise: who asked for many sizes could average.
+    """
+    path = own_folder() / "shown-as"
+    now = f"{image_format.size} pixels, {image_format.channels} channels"
+    before = _kept(path, now.encode()).decode(errors="replace")
+    if before != now:
+        raise UserError(
+            f"its images have been shown with noise as {before}, and would be shown once more as "
+            f"{now}: who agrees to that removes {path} there"
+        )
+
+
+def _kept(path: Path, content: bytes) -> bytes:
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(aside, path)
-    except FileExistsError:
-        pass
-    finally:
-        aside.unlink()
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return kept(path, content)
+    except OSError as error:
+        raise UserError(
+            f"its secret cannot be kept in {path}: {cause(error)}; XDG_STATE_HOME may name "
+            "another folder for that"
+        ) from None

@@ -2,9 +2,11 @@
 
 Each image gets its noise once and for good, whatever it is then used for and however often: all
 that ever leaves a client is made of one noisy version of it, so that nothing is won by watching
-for long, and what local differential privacy says of that version holds for all of it. Generated
-images get the same kind of noise before the discriminator sees them; so what it is to tell apart
-are noisy real images and noisy generated ones, and the generator learns images without noise.
+for long, and what local differential privacy says of that version holds for all of it. Where runs
+differ in how much noise they ask for, more noise is added to the version with less, so that all
+versions together tell what the one with least noise tells. Generated images get the same kind of
+noise before the discriminator sees them; so what it is to tell apart are noisy real images and
+noisy generated ones, and the generator learns images without noise.
 
 Source: for images AmbientGAN (Bora et al., ICLR 2018), for labels RCGAN (Thekumparampil et al.,
 NeurIPS 2018), whose randomised response is Warner's of 1965.
@@ -19,6 +21,24 @@ import torch
 from torch import Tensor
 
 from huscf_flwr.data.draws import Draws, Purpose
+from huscf_flwr.errors import UserError
+
+NOISE_STEP = 0.125
+"""Noise of images is a multiple of this."""
+
+EPSILON_STEP, MOST_EPSILON = 0.25, 8.0
+"""Epsilons of labels are multiples of this, and this at most."""
+
+
+def check_levels(images: float, label_epsilon: float) -> None:
+    """Raise `UserError` unless noise grows, and epsilons fall, in the same steps in all runs."""
+    if images % NOISE_STEP:
+        raise UserError(f"image-noise={images:g}: must be a multiple of {NOISE_STEP:g}")
+    if label_epsilon % EPSILON_STEP or label_epsilon > MOST_EPSILON:
+        raise UserError(
+            f"label-epsilon={label_epsilon:g}: must be a multiple of {EPSILON_STEP:g}, and "
+            f"{MOST_EPSILON:g} at most"
+        )
 
 
 @dataclass(frozen=True)
@@ -69,11 +89,31 @@ class LocalNoise:
         """
         noisy, said = torch.empty_like(images), torch.empty_like(labels)
         for i, image in enumerate(images):
-            digest = hashlib.sha256(image.numpy().tobytes()).digest()
-            random = draws(Purpose.FOR_GOOD, int.from_bytes(digest))
-            noisy[i] = image + self.of_images(image.shape, random)
-            said[i : i + 1] = self.of_labels(labels[i : i + 1], random)
+            digest = int.from_bytes(hashlib.sha256(image.numpy().tobytes()).digest())
+            noisy[i] = image + self._walked(image.shape, draws(Purpose.FOR_GOOD, digest))
+            label = int(labels[i])
+            said[i] = self._handed_on(label, draws(Purpose.FOR_GOOD, digest, label))
         return noisy, said
+
+    def _walked(self, shape: torch.Size, random: np.random.Generator) -> Tensor:
+        """Noise that has grown step by step: that of fewer steps is where it came by."""
+        levels = NOISE_STEP * np.arange(round(self.images / NOISE_STEP) + 1)
+        found = np.zeros(shape, dtype=np.float32)
+        for step in np.sqrt(np.diff(levels**2)):
+            found += step * random.standard_normal(shape, dtype=np.float32)
+        return torch.from_numpy(found)
+
+    def _handed_on(self, label: int, random: np.random.Generator) -> int:
+        """What is said of a label: of what is said with a larger epsilon, and so on."""
+        if not self.label_epsilon:
+            return label
+        steps = np.arange(MOST_EPSILON, self.label_epsilon - EPSILON_STEP / 2, -EPSILON_STEP)
+        # Who does not keep to a label draws one of all: so these shares multiply.
+        keeping = np.expm1(steps) / (np.exp(steps) + self.num_classes - 1)
+        for share in keeping / np.concatenate([[1.0], keeping[:-1]]):
+            drawn = int(random.integers(self.num_classes))
+            label = label if random.random() < share else drawn
+        return label
 
     def true_shares(self, said: Tensor) -> np.ndarray:
         """Shares of the classes (num_classes,) that labels probably have of which these are said.

@@ -187,8 +187,8 @@ In an environment where huscf-flwr is installed:
 
 It dials out only. The file `key` is this device: whoever has it can take part in its place. The
 device runs the code that the server sends. Images and labels are not sent as such, but whoever
-runs the server can rebuild them from what is, unless noise keeps it from that. To take part only in
-runs in which this device adds so much noise to its images and labels, or more:
+runs the server can rebuild them from what is, unless noise keeps it from that. To take part only
+in runs in which this device adds so much noise to its images and labels, or more:
 
     NODE_CONFIG="image-noise=1.0 label-epsilon=2.0" ./start /path/to/data.npz
 """

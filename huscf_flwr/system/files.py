@@ -33,6 +33,26 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         raise
 
 
+def kept(path: Path, content: bytes) -> bytes:
+    """What a file holds that is written once, by whoever is first, and only its user can read.
+
+    Raises
+    ------
+    OSError: it cannot be written or read.
+    """
+    if not path.exists():
+        aside = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
+        try:
+            with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(content)
+            _to_disk(aside)
+            with suppress(FileExistsError):
+                os.link(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+    return path.read_bytes()
+
+
 def allow_many_files() -> None:
     """Let this process have as many files and connections open as the system lets it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
