@@ -204,3 +204,11 @@ def test_what_is_wrong_with_own_data_stays_on_the_node(
     assert told[1:] == [f"client 3: UserError: {told[0]}"] * 2
     assert sum("secret.npz" in line for line in caplog.messages) == 3
     assert detail in caplog.messages[0]
+
+
+def test_clients_that_add_noise_train_and_do_not_score(tmp_path: Path) -> None:
+    folder, answers = run_on_own_data(tmp_path, (20, 40), image_noise=0.5, label_epsilon=2.0)
+    assert not answers
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["clusters_scores"] == {} and summary["local_privacy"]["label_epsilon"] == 2.0
+    assert "epsilon 2320 at delta 1e-05 for an image" in (folder / "report.html").read_text()
