@@ -17,8 +17,6 @@ from huscf_flwr.nets import NetSpec
 
 Value = str | int | float | bool
 
-_WITHOUT_LOCAL_NOISE = ("mdgan", "fedsplitgan", "pflgan")  # clients get others' generated images
-
 AUTO, DOMAINS, CLIENTS = "auto", "domains", "clients"
 """Clusters: as many as are found; those of the true domains; every client on its own."""
 
@@ -249,8 +247,6 @@ class RunConfig:
                 "runner-address must say which host:port the clients dial"
             )
         check_levels(self.image_noise, self.label_epsilon)
-        if self.local_noise is not None and self.strategy in _WITHOUT_LOCAL_NOISE:
-            raise UserError(f"strategy={self.strategy}: has no image-noise or label-epsilon")
         if self.straggler_timeout >= self.round_timeout:
             raise UserError(
                 f"straggler-timeout={self.straggler_timeout:g} must be below "

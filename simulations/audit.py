@@ -108,14 +108,14 @@ class Audited:
             raise UserError(f"{folder}: images of fewer than {SMALLEST} pixels are not compared")
         self.data: DataSettings = self.config.data_settings(base_dir)
         self._partitions = int(self.files.summary.get("partitions") or 0)
-        self._check_data()
         try:
             self.checkpoint: Checkpoint = last_checkpoint(folder)
         except UserError as error:
             raise UserError(f"{folder}: {error}") from None
+        self._check_data()
 
     def _check_data(self) -> None:
-        members = self.files.last_members
+        members = self.members
         if not self._partitions or not all(m.labels for m in members):
             raise UserError(
                 f"{self.files.folder}: its clients had data of their own, which is not here; only "
@@ -131,8 +131,8 @@ class Audited:
 
     @property
     def members(self) -> list[Member]:
-        """The clients of the last round."""
-        return self.files.last_members
+        """The clients of the round that the checkpoint is of."""
+        return [m for m in self.files.members if m.round == self.checkpoint.round]
 
     @property
     def clusters(self) -> list[int]:

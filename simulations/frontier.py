@@ -12,7 +12,7 @@ are means over clients. Utility is the mean over domains.
 import argparse
 import os
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from huscf_flwr.privacy.exposure import NOTHING
 from huscf_flwr.report.files import AUDIT, RunFiles, read_run
 from simulations.audit import audit_run
 from simulations.results import half_interval, mean_and_interval
+
+_MAY_DIFFER = ("name", "seed", "output-dir", "image-noise", "label-epsilon")
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,24 @@ class Point:
 
 
 def points(runs: Iterable[RunFiles]) -> list[Point]:
-    """Those of audited runs, from the least noise to the most."""
+    """Those of audited runs, from the least noise to the most.
+
+    Raises
+    ------
+    UserError: runs differ in more than noise and seed, or exchange no activations.
+    """
     found: dict[tuple[float, float], list[RunFiles]] = {}
+    others: Mapping[str, object] = {}
     for run in runs:
         config = RunConfig.from_mapping(run.config)
         found.setdefault((config.label_epsilon, config.image_noise), []).append(run)
+        other = {key: value for key, value in config.as_dict().items() if key not in _MAY_DIFFER}
+        if others and other != others:
+            differs = ", ".join(key for key in other if other[key] != others[key])
+            raise UserError(f"{run.folder}: differs from other runs in {differs}, too")
+        others = other
+        if not run.summary[AUDIT]["clients"]:
+            raise UserError(f"{run.folder}: its clients send no activations")
     return [
         Point(
             image_noise,
@@ -97,17 +112,20 @@ def table(found: Iterable[Point]) -> str:
     return "\n".join(lines)
 
 
-def plot(found: Sequence[Point], path: Path) -> None:
-    """Draw utility against both leakages; raises OSError."""
+def plot(found: Sequence[Point], path: Path, chance: float) -> None:
+    """Draw utility against both leakages, what is nearly hidden in grey; raises OSError.
+
+    `chance` is that of a label.
+    """
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    chance = {"images": NOTHING, "labels": 0.1}
+    hidden = {"images": NOTHING, "labels": 1.5 * chance}
     titles = {
         "images": "images: structural similarity beyond the class's mean image",
         "labels": "labels: share that is read",
     }
     for (what, label), axes in zip(titles.items(), panels, strict=True):
-        axes.axvspan(-1, chance[what], color="0.92", zorder=0)
+        axes.axvspan(-1, hidden[what], color="0.92", zorder=0)
         for point in found:
             x: Sequence[float] = getattr(point, what)
             several = len(x) > 1
@@ -149,10 +167,11 @@ def main() -> None:
     for path in summaries:
         if AUDIT not in read_run(path.parent).summary:
             audit_run(path.parent.resolve(), os.getcwd())
-    found = points(read_run(path.parent) for path in summaries)
+    runs = [read_run(path.parent) for path in summaries]
+    found = points(runs)
     print(table(found))
     if options.plot:
-        plot(found, Path(options.plot))
+        plot(found, Path(options.plot), 1 / int(runs[0].config["num-classes"]))
 
 
 if __name__ == "__main__":

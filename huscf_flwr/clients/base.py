@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from huscf_flwr.config import RunConfig
 from huscf_flwr.data.batches import BatchStream, LabelledImages, to_unit
 from huscf_flwr.data.draws import Draws, Purpose, secretly, seeded
 from huscf_flwr.data.partition import check_size, client_data
-from huscf_flwr.data.sources import load_own
+from huscf_flwr.data.sources import all_own, load_own
 from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation.evaluator import Evaluator
 from huscf_flwr.nets import (
@@ -91,6 +91,9 @@ def _named(client: int) -> Iterator[None]:
 class GANClient(NumPyClient, ABC):
     """What all clients share: data, properties, and state from one message to the next."""
 
+    adds_noise: ClassVar[bool] = True
+    """Whether it does as `LocalNoise` says; not where it gets generated images from elsewhere."""
+
     def __init__(self, context: Context) -> None:
         """Read the run config; data is loaded by the first message that needs it.
 
@@ -133,10 +136,8 @@ class GANClient(NumPyClient, ABC):
             "partitions": int(self.context.node_config.get("num-partitions", -1)),
         }
         try:
-            insist(self.context.node_config, self.config)
+            self._insist(now=False)
             found = self._images(config)
-            if self.config.local_noise is not None and "data" in self.context.node_config:
-                shown_as(self.config.image_format)
         except UserError as error:
             return {**place, "error": str(error)}
         return {**place, "size": len(found.train), "domain": found.domain}
@@ -231,7 +232,7 @@ class GANClient(NumPyClient, ABC):
             with _named(client):
                 return 0.0, *self._probe(parameters, config)
         with _named(client):
-            insist(self.context.node_config, run)
+            self._insist(now=False)
             if run.local_noise is not None:
                 raise UserError("scores would be of its images without noise")
             names = state_names(run.net_spec, {GEN: range(len(self.shapes.gen))})
@@ -289,17 +290,25 @@ class GANClient(NumPyClient, ABC):
         UserError: its images cannot be had, or the run has less noise than the node insists on.
         """
         run, node = self.config, self.context.node_config
-        insist(node, run)
+        self._insist(now=True)
         found = self._images(config)
         if run.local_noise is None:
             return found
-        if "data" in node:  # the same in every run
-            shown_as(run.image_format)
-            draws = secretly(own_secret())
-        else:
-            draws = seeded(run.seed, int(node["partition-id"]))
+        own = "data" in node  # then noise is the same in every run
+        draws = secretly(own_secret()) if own else seeded(run.seed, int(node["partition-id"]))
         noisy = run.local_noise.for_good(to_unit(found.train.images), found.train.labels, draws)
         return ClientImages(LabelledImages(*noisy), found.domain)
+
+    def _insist(self, *, now: bool) -> None:
+        """Raise `UserError` if its data may not be used in this run; `now` it is shown."""
+        insist(self.context.node_config, self.config)
+        if self.config.local_noise is not None:
+            if not self.adds_noise:
+                raise UserError(
+                    f"strategy={self.config.strategy}: has no image-noise or label-epsilon"
+                )
+            if "data" in self.context.node_config:
+                shown_as(self.config.image_format, now=now)
 
     def _images(self, config: Config) -> ClientImages:
         """This client's images: the node's own, or its part of what the run config deals."""
@@ -307,7 +316,9 @@ class GANClient(NumPyClient, ABC):
         if "data" in node:
             path = str(node["data"])
             with own_data(path):
-                own = load_own(path, run.image_format, validation=run.on_validation).train
+                noisy = run.local_noise is not None
+                load = all_own if noisy else load_own
+                own = load(path, run.image_format, validation=run.on_validation).train
                 check_size(own, path)
             return ClientImages(own, "")
         if not {"partition-id", "num-partitions"} <= node.keys():

@@ -18,6 +18,7 @@ class DiscriminatorClient(ExchangingGANClient):
     """Trains a discriminator on its images and on those that the server generates."""
 
     half_class: ClassVar[type[DiscriminatorHalf]]
+    adds_noise = False
 
     def own_blocks(self, config: Config) -> dict[str, tuple[int, ...]]:
         return {GEN: (), DISC: tuple(whole_net(self.shapes)[DISC])}

@@ -6,28 +6,37 @@ from flwr.common import Scalar
 
 from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
+from huscf_flwr.privacy.accounting import local_privacy
 
-IMAGE_NOISE, LABEL_EPSILON = "image-noise", "label-epsilon"
-"""The least noise of images, and the most that a label may tell, that a node takes part with."""
+IMAGE_EPSILON, LABEL_EPSILON = "image-epsilon", "label-epsilon"
+"""The most that an image and a label may tell in a run that a node takes part in."""
 
 
 def insist(node: Mapping[str, Scalar], run: RunConfig) -> None:
-    """Raise `UserError` unless the run protects images and labels as the node wants it."""
-    least = _number(node, IMAGE_NOISE)
-    if least is not None and run.image_noise < least:
+    """Raise `UserError` unless the run protects images and labels as the node wants it.
+
+    It is epsilons that count, not noise: noise of each value of an image that is brought to a
+    larger size could be averaged.
+    """
+    wanted = {key for key in node if "epsilon" in key or "noise" in key}
+    if unknown := wanted - {IMAGE_EPSILON, LABEL_EPSILON}:
         raise UserError(
-            f"it insists on image-noise of {least:g} or more; this run has {run.image_noise:g}"
+            f"{', '.join(sorted(unknown))} in its --node-config: a node can insist on "
+            f"{IMAGE_EPSILON} and {LABEL_EPSILON}"
         )
-    most = _number(node, LABEL_EPSILON)
-    if most is not None and not 0 < run.label_epsilon <= most:
-        found = f"{run.label_epsilon:g}" if run.label_epsilon else "none"
-        raise UserError(f"it insists on a label-epsilon of {most:g} or less; this run has {found}")
-
-
-def _number(node: Mapping[str, Scalar], key: str) -> float | None:
-    value = node.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise UserError(f"{key}={value!r} in its --node-config: must be a number above 0")
-    return float(value)
+    if not wanted:
+        return
+    noise = run.local_noise
+    promised = None if noise is None else local_privacy(noise, run.image_format)
+    for key, found in (
+        (IMAGE_EPSILON, None if promised is None else promised.image_epsilon),
+        (LABEL_EPSILON, None if promised is None else promised.label_epsilon),
+    ):
+        most = node.get(key)
+        if most is None:
+            continue
+        if isinstance(most, bool) or not isinstance(most, int | float) or not most > 0:
+            raise UserError(f"{key}={most!r} in its --node-config: must be a number above 0")
+        if found is None or found > most:
+            has = "none" if found is None else f"{found:.4g}"
+            raise UserError(f"it insists on {key} of {most:g} or less; this run has {has}")

@@ -22,6 +22,8 @@ MIX_IMAGES, MIX_LABELS = "mix-images", "mix-labels"
 class MixingGANClient(WholeGANClient):
     """Trains on its images and a mix of generated ones; says which labels it has."""
 
+    adds_noise = False
+
     def finish(
         self, part: ClientTraining, config: Config
     ) -> tuple[NDArrays, int, dict[str, Scalar]]:

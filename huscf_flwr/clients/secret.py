@@ -27,18 +27,22 @@ def own_secret() -> bytes:
     return secret
 
 
-def shown_as(image_format: ImageFormat) -> None:
+def shown_as(image_format: ImageFormat, *, now: bool) -> None:
     """Raise `UserError` if images have been shown with noise in another format.
 
-    Brought to another size they would have other noise: who asked for many sizes could average.
+    Brought to another size they would have other noise, and with another number of classes labels
+    would be changed to others: who asked for many could average. With `now`, they are shown.
     """
     path = own_folder() / "shown-as"
-    now = f"{image_format.size} pixels, {image_format.channels} channels"
-    before = _kept(path, now.encode()).decode(errors="replace")
-    if before != now:
+    size, channels, classes = image_format.size, image_format.channels, image_format.num_classes
+    due = f"{size} pixels, {channels} channels, {classes} classes"
+    if not now and not path.exists():
+        return
+    before = _kept(path, due.encode()).decode(errors="replace")
+    if before != due:
         raise UserError(
             f"its images have been shown with noise as {before}, and would be shown once more as "
-            f"{now}: who agrees to that removes {path} there"
+            f"{due}: who agrees to that removes {path} there"
         )
 
 

@@ -25,6 +25,8 @@ from huscf_flwr.errors import UserError
 
 NOISE_STEP = 0.125
 """Noise of images is a multiple of this."""
+MOST_NOISE = 16.0
+"""And this at most: an epsilon of 10 for 16 pixels in grey."""
 
 EPSILON_STEP, MOST_EPSILON = 0.25, 8.0
 """Epsilons of labels are multiples of this, and this at most."""
@@ -32,13 +34,14 @@ EPSILON_STEP, MOST_EPSILON = 0.25, 8.0
 
 def check_levels(images: float, label_epsilon: float) -> None:
     """Raise `UserError` unless noise grows, and epsilons fall, in the same steps in all runs."""
-    if images % NOISE_STEP:
-        raise UserError(f"image-noise={images:g}: must be a multiple of {NOISE_STEP:g}")
-    if label_epsilon % EPSILON_STEP or label_epsilon > MOST_EPSILON:
-        raise UserError(
-            f"label-epsilon={label_epsilon:g}: must be a multiple of {EPSILON_STEP:g}, and "
-            f"{MOST_EPSILON:g} at most"
-        )
+    for name, value, step, most in (
+        ("image-noise", images, NOISE_STEP, MOST_NOISE),
+        ("label-epsilon", label_epsilon, EPSILON_STEP, MOST_EPSILON),
+    ):
+        if value % step or value > most:
+            raise UserError(
+                f"{name}={value:g}: must be a multiple of {step:g}, and {most:g} at most"
+            )
 
 
 @dataclass(frozen=True)

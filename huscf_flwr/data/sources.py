@@ -183,6 +183,17 @@ def load_own(path: str, image_format: ImageFormat, *, validation: bool = False) 
     return read_domain(replace(_files(path), validation=validation), image_format)
 
 
+def all_own(path: str, image_format: ImageFormat, *, validation: bool = False) -> Domain:
+    """As `load_own`, with all that is not a test part of its own to train on, and none held out.
+
+    Which are held out depends on labels, and their number with it.
+    """
+    source = _files(path)
+    found, _ = _read(source, image_format)
+    train = _labelled(source, found, image_format)
+    return Domain(source.name, train, train.select(torch.empty(0, dtype=torch.long)))
+
+
 def _files(path: str) -> Source:
     name = Path(path).stem if path.endswith(".npz") else Path(path).name
     return Source(name, path, "files")

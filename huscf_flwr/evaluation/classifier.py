@@ -6,7 +6,6 @@ that comparing many runs trains it once.
 
 import hashlib
 import os
-import threading
 from pathlib import Path
 
 import safetensors
@@ -18,15 +17,12 @@ from torch.nn.functional import cross_entropy
 from huscf_flwr.data.batches import LabelledImages, to_unit
 from huscf_flwr.evaluation.recipes import STANDARD, Recipe
 from huscf_flwr.system.files import replacing
+from huscf_flwr.system.seeding import torch_seeded
 
 _WIDTH = 32
 _FEATURES = 128  # of the penultimate layer
 _LEARNING_RATE = 1e-3
 _CHUNK = 1000  # images judged at a time, so that memory stays flat
-
-# Initial parameters and dropout draw from torch's global generator: threads take turns with it, or
-# a classifier would not follow from its seed.
-_global_generator = threading.Lock()
 
 
 class Classifier(nn.Module):
@@ -105,8 +101,7 @@ def train_classifier(
     """
     size, channels = images.shape[2], images.shape[1]
     steps = _steps(recipe, len(labels))
-    with _global_generator, torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(seed)
+    with torch_seeded(seed), torch.enable_grad():
         classifier = Classifier(size, channels, num_classes, recipe.plain).train()
         optimiser = torch.optim.Adam(classifier.parameters(), _LEARNING_RATE, fused=True)
         falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from huscf_flwr.nets.blocks import NetSpec, build_blocks
+from huscf_flwr.system.seeding import torch_seeded
 
 State = dict[str, Tensor]
 """Parameters and buffers by name: `<gen|disc>.<block>.<name inside the block>`."""
@@ -55,8 +56,7 @@ class PartialGAN(nn.Module):
 
 def initial_state(spec: NetSpec, seed: int, dtype: torch.dtype = torch.float32) -> State:
     """All parameters and buffers of the whole net, freshly initialised from `seed`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch_seeded(seed):
         return _whole(spec).to(dtype).state_dict()
 
 

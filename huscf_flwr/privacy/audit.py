@@ -12,7 +12,7 @@ from huscf_flwr.data.draws import seeded
 from huscf_flwr.data.local_noise import LocalNoise
 from huscf_flwr.nets import NetShapes
 from huscf_flwr.privacy.decoder import Decoded, Decoder, Lesson, train_decoder
-from huscf_flwr.privacy.denoising import denoise
+from huscf_flwr.privacy.denoising import by_gaussians, by_neighbours
 from huscf_flwr.privacy.exposure import Exposure, Found
 from huscf_flwr.privacy.inversion import invert
 from huscf_flwr.privacy.observing import Observed, observe
@@ -20,7 +20,11 @@ from huscf_flwr.split.cuts import Cut
 from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from huscf_flwr.split.segments import Segments
 
-INVERSION, DENOISED = "inversion", "inversion and denoising"
+INVERSION = "inversion"
+DENOISED = {
+    "inversion, denoised by neighbours": by_neighbours,
+    "inversion, denoised by Gaussians": by_gaussians,
+}
 DECODER, GRADIENTS = "a decoder of activations", "a decoder of gradients"
 """The attacks, by name."""
 
@@ -140,8 +144,9 @@ class Kind:
             images[name], labels[name] = _decoded(decoder, sent)
         if served.noise is not None:
             known, known_labels = to_unit(self._auxiliary.images), self._auxiliary.labels
-            found = denoise(inverted.inputs, said, known, known_labels, served.noise)
-            images[DENOISED], labels[DENOISED] = found.images, found.labels.argmax(dim=1)
+            for name, denoise in DENOISED.items():
+                found = denoise(inverted.inputs, said, known, known_labels, served.noise)
+                images[name], labels[name] = found.images, found.labels.argmax(dim=1)
 
         mean_image, another = self._without_attack(victim)
         exposure = Exposure(

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from huscf_flwr.system.seeding import torch_seeded
+
 _WIDTH = 64
 _LABELS_IN_LOSS = 0.1
 
@@ -120,8 +122,7 @@ def train_decoder(
     progress: called after each step.
     """
     first = lessons[0]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch_seeded(seed):
         decoder = Decoder(first.sent.shape[1:], first.images.shape[1:], num_classes)
         order = torch.randint(len(lessons), (steps,)).tolist()
     decoder.get_used_to(torch.cat([lesson.sent for lesson in lessons]))

@@ -110,7 +110,9 @@ def attack_membership(
             near[1].append(-to_rest.min(dim=0).values.numpy())
             nearest, nearest_other = to_own.min(dim=1).values, to_rest.min(dim=1).values
             nearer.append((nearest < nearest_other).numpy())
-            second = to_own.topk(min(2, len(own)), largest=False).values[:, -1]
+            second = torch.full_like(nearest, torch.inf)
+            if len(own) > 1:
+                second = to_own.topk(2, largest=False).values[:, 1]
             copies.append((nearest < 0.1 * torch.minimum(second, nearest_other)).numpy())
     return Leak(
         sum(len(members) for members, _ in pairs),

@@ -109,7 +109,7 @@ def promise(local: Mapping[str, Any] | None) -> str:
     of_image = f"epsilon {image:.4g} at delta {delta:g}" if image is not None else "nothing"
     of_label = f"epsilon {label:.4g}" if label is not None else "nothing"
     return (
-        "Local differential privacy of all that leaves a client, in all rounds: "
+        "What local differential privacy promises of all that leaves a device, in all rounds: "
         f"{of_image} for an image, {of_label} for its label."
     )
 

@@ -223,8 +223,8 @@ are.</p>
 {% for picture in exposure.strips %}{{ grid(picture) }}{% endfor %}
 {% endif %}
 {% else %}
-<p>It can rebuild images and labels from what clients send, unless noise keeps it from that.
-<code>huscf audit</code> measures how far, for this run.</p>
+<p>Not measured for this run: <code>huscf audit</code> attacks it as whoever runs the server
+could.</p>
 {% endif %}
 
 <h2 id="costs">{{ sections.costs }}</h2>

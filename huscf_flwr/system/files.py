@@ -46,8 +46,13 @@ def kept(path: Path, content: bytes) -> bytes:
             with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
                 file.write(content)
             _to_disk(aside)
-            with suppress(FileExistsError):
+            try:
                 os.link(aside, path)
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without links: who is first may be seen half done
+                if not path.exists():
+                    aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
     return path.read_bytes()
