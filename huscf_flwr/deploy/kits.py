@@ -135,7 +135,7 @@ _NODE_START = """\
 #!/bin/sh
 # ./start DATA: trains on DATA, an .npz file or a folder, whenever the server starts a run.
 # What follows DATA goes to flower-supernode; NODE_CONFIG may have more keys of this node, such as
-# "image-noise=1.0 label-epsilon=2.0", the protection it insists on. Ctrl-C ends it.
+# "image-epsilon=2400 label-epsilon=2.0", the protection it insists on. Ctrl-C ends it.
 if [ $# -lt 1 ] || [ ! -e "$1" ]; then
     echo "usage: $0 DATA, an .npz file of images and labels or a folder of classes" >&2
     exit 2
@@ -188,7 +188,7 @@ In an environment where huscf-flwr is installed:
 It dials out only. The file `key` is this device: whoever has it can take part in its place. The
 device runs the code that the server sends. Images and labels are not sent as such, but whoever
 runs the server can rebuild them from what is, unless noise keeps it from that. To take part only
-in runs in which this device adds so much noise to its images and labels, or more:
+in runs in which noise lets an image and a label tell so little (see docs/privacy.md), or less:
 
-    NODE_CONFIG="image-noise=1.0 label-epsilon=2.0" ./start /path/to/data.npz
+    NODE_CONFIG="image-epsilon=2400 label-epsilon=2.0" ./start /path/to/data.npz
 """
