@@ -15,7 +15,7 @@ from huscf_flwr.report.files import COSTS, Measured
 from simulations.results import Row, half_interval
 
 # Paul Tol's scheme "muted", for up to nine methods.
-_METHODS = ("#332288", "#cc6677", "#117733", "#ddcc77", "#88ccee", "#aa4499", "#44aa99", "#999933",
+METHODS = ("#332288", "#cc6677", "#117733", "#ddcc77", "#88ccee", "#aa4499", "#44aa99", "#999933",
             "#882255")  # fmt: skip
 _MEGABYTES, _GFLOPS = COSTS
 _AXES = {
@@ -130,7 +130,7 @@ def _points(rows: Sequence[Measured], measure: str, score: str) -> tuple[list[fl
 
 
 def _colours(methods: Sequence[str]) -> dict[str, str]:
-    if len(methods) <= len(_METHODS):
-        return dict(zip(methods, _METHODS, strict=False))
+    if len(methods) <= len(METHODS):
+        return dict(zip(methods, METHODS, strict=False))
     many = matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, len(methods)))
     return dict(zip(methods, map(matplotlib.colors.to_hex, many), strict=True))

@@ -10,6 +10,7 @@ are means over clients. Utility is the mean over domains.
 """
 
 import argparse
+import itertools
 import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ from huscf_flwr.errors import UserError
 from huscf_flwr.privacy.exposure import NOTHING
 from huscf_flwr.report.files import AUDIT, RunFiles, read_run
 from simulations.audit import audit_run
+from simulations.comparison_figures import METHODS
 from simulations.results import half_interval, mean_and_interval
 
 _MAY_DIFFER = ("name", "seed", "output-dir", "image-noise", "label-epsilon")
@@ -126,7 +128,7 @@ def plot(found: Sequence[Point], path: Path, chance: float) -> None:
     }
     for (what, label), axes in zip(titles.items(), panels, strict=True):
         axes.axvspan(-1, hidden[what], color="0.92", zorder=0)
-        for point in found:
+        for point, colour in zip(found, itertools.cycle(METHODS), strict=False):
             x: Sequence[float] = getattr(point, what)
             several = len(x) > 1
             axes.errorbar(
@@ -135,21 +137,16 @@ def plot(found: Sequence[Point], path: Path, chance: float) -> None:
                 xerr=half_interval(x) if several else None,
                 yerr=half_interval(point.utility) if several else None,
                 fmt="s" if point.label_epsilon else "o",
-                color="#cc6677" if point.label_epsilon else "#332288",
-            )
-            axes.annotate(
-                point.name,
-                (statistics.fmean(x), statistics.fmean(point.utility)),
-                xytext=(6, -10),
-                textcoords="offset points",
-                fontsize=8,
+                color=colour,
+                label=point.name,
             )
         axes.set_xlabel(label)
         axes.grid(alpha=0.3)
     panels[0].set_xlim(left=-0.02)
-    panels[1].set_xlim(0, 1.15)
-    panels[0].set_ylim(0, 1)
+    panels[1].set_xlim(0, 1.05)
+    panels[0].set_ylim(max(0.0, min(min(p.utility) for p in found) - 0.1), 1)
     panels[0].set_ylabel("utility")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
     figure.savefig(path, dpi=110)
 
 
