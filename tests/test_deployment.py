@@ -5,14 +5,17 @@ import contextlib
 import csv
 import datetime
 import json
+import os
 import socket
 import ssl
+import subprocess
 from pathlib import Path
 
 import httpx
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.common.config import parse_config_args
 from programs import SMALL, deployment, flwr_run
 
 from huscf_flwr.cli import main
@@ -49,6 +52,29 @@ def test_a_kit_has_what_its_machine_needs_and_nothing_of_another(tmp_path: Path)
     assert make_kits(tmp_path, "192.0.2.7", 3) == []  # who was shut out stays out
     with pytest.raises(UserError, match=r"has kits for the server at 192\.0\.2\.7:9092"):
         make_kits(tmp_path, "192.0.2.8", 3)
+
+
+@pytest.mark.parametrize("more", ["", 'image-epsilon=2400 label-epsilon=2.0 profile="phone"'])
+def test_a_device_starts_with_its_data_and_what_it_insists_on(more: str, tmp_path: Path) -> None:
+    (_, kit) = make_kits(tmp_path / "kits", "192.0.2.7", 1)
+    data = tmp_path / "own data"
+    data.mkdir()
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "flower-supernode").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (programs / "flower-supernode").chmod(0o700)
+    path = f"{programs}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "NODE_CONFIG": more}
+    started = subprocess.run(
+        [kit / "start", data, "--port", "9096"], env=environment, capture_output=True, text=True
+    )
+    words = started.stdout.splitlines()
+    assert words[-2:] == ["--port", "9096"], started.stderr
+    found = parse_config_args([words[words.index("--node-config") + 1]])
+    due: dict[str, object] = {"data": str(data)}
+    if more:
+        due |= {"image-epsilon": 2400, "label-epsilon": 2.0, "profile": "phone"}
+    assert found == due
 
 
 @pytest.mark.parametrize(
