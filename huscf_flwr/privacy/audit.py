@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from huscf_flwr.data.batches import Batch, BatchStream, LabelledImages, to_unit
-from huscf_flwr.data.draws import seeded
+from huscf_flwr.data.draws import Purpose, seeded
 from huscf_flwr.data.local_noise import LocalNoise
 from huscf_flwr.nets import NetShapes
 from huscf_flwr.privacy.decoder import Decoded, Decoder, Lesson, train_decoder
@@ -178,19 +178,21 @@ class Kind:
 
     def _lesson(self, number: int) -> tuple[Batch, Tensor, Tensor]:
         """A batch of auxiliary images, with noise if clients add it, and what they really are."""
-        served, data = self._served, self._auxiliary
-        draws = seeded(self._seed, _LESSON_CLIENT + number)
-        if served.noise is not None:
-            data = LabelledImages(*served.noise.for_good(to_unit(data.images), data.labels, draws))
+        served, draws = self._served, seeded(self._seed, _LESSON_CLIENT + number)
         stream = BatchStream(
-            data,
+            self._auxiliary,
             batch_size=served.batch_size,
             latent_size=served.shapes.latent_size,
             draws=draws,
-            noise=served.noise,
         )
-        real = self._auxiliary.select(stream.places(0))
-        return stream[0], to_unit(real.images), real.labels
+        batch = stream[0]
+        real, labels = batch.images, batch.labels
+        if served.noise is not None:
+            random = draws(Purpose.FOR_GOOD)
+            noisy = real + served.noise.of_images(real.shape, random)
+            said = served.noise.of_labels(labels, random)
+            batch = batch._replace(images=noisy, labels=said)
+        return batch, real, labels
 
     def _trained(
         self,
