@@ -94,7 +94,10 @@ def client(tmp_path: Path, config: RunConfig, **node: float | str) -> WholeGANCl
     return WholeGANClient(Context(1, 7, found, RecordDict(), config.as_dict()))  # type: ignore[arg-type]
 
 
-def test_nothing_but_the_noisy_version_is_trained_on_and_probed(tmp_path: Path) -> None:
+def test_nothing_but_the_noisy_version_is_trained_on_and_probed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "fresh"))  # no other client 0 was here
     config = tiny(image_noise=0.5, label_epsilon=1.0)
     assert config.local_noise is not None
     one = client(tmp_path, config)
