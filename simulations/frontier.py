@@ -86,7 +86,8 @@ def points(runs: Iterable[RunFiles]) -> list[Point]:
 
 
 def _utility(run: RunFiles) -> float:
-    scores = run.last_scores().values()
+    """Of the main cluster of each domain."""
+    scores = run.summary["domains"].values()
     return statistics.fmean(float(score["utility"]["accuracy"]) for score in scores)
 
 

@@ -12,10 +12,14 @@ from conftest import SHAPES, images, tiny, write_npz
 from PIL import Image
 
 from huscf_flwr.cli import main
+from huscf_flwr.config import RunConfig
+from huscf_flwr.data.sources import load_domain
+from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation import classifier as classifier_module
 from huscf_flwr.nets.saved import load_tensors
 from huscf_flwr.privacy import audit as audit_module
 from huscf_flwr.privacy.audit import DENOISED
+from simulations import denoising, frontier
 from simulations.audit import Audited, audit_run
 from simulations.engine import Engine
 
@@ -98,6 +102,42 @@ def test_with_noise_it_is_said_what_is_promised(tmp_path: Path) -> None:
         "epsilon 195.4 at delta 1e-05 for an image, epsilon 1 for its label"
         in (folder / "report.html").read_text()
     )
+
+
+def test_a_frontier_takes_runs_together_that_differ_in_their_seed(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run.parent)
+    for name, seed, utility in (("a", 0, 0.5), ("b", 1, 0.7)):
+        copy = shutil.copytree(run, tmp_path / "runs" / name)
+        text = (copy / "config.toml").read_text()
+        (copy / "config.toml").write_text(text.replace("seed = 0", f"seed = {seed}"))
+        summary = json.loads((copy / "summary.json").read_text())
+        attack = {"ssim": 0.75, "psnr": 1.0, "labels": utility}
+        without = {"mean image of the class": {"ssim": 0.25}}
+        client = {"attacks": {"one": attack, "two": {**attack, "ssim": 0.5}}}
+        summary["audit"] = {"clients": {"0": {**client, "without_attack": without}}}
+        for scores in summary["domains"].values():
+            scores["utility"]["accuracy"] = utility
+        (copy / "summary.json").write_text(json.dumps(summary))
+    picture = tmp_path / "frontier.png"
+    monkeypatch.setattr("sys.argv", ["frontier", str(tmp_path / "runs"), "--plot", str(picture)])
+    frontier.main()
+    assert "| 0 | - | 0.6000 ± 1.3 | 0.5000 ± 0 | 0.6000 ± 1.3 |" in capsys.readouterr().out
+    assert Image.open(picture).size[0] > 500
+    config = (copy / "config.toml").read_text()
+    (copy / "config.toml").write_text(config.replace("batch-size = 4", "batch-size = 5"))
+    with pytest.raises(UserError, match="differs from other runs in batch-size, too"):
+        frontier.main()
+
+
+def test_noise_hides_more_the_more_there_is() -> None:
+    domain = load_domain(RunConfig().data_settings(".").sources[0], RunConfig().image_format)
+    little, much = (
+        denoising.found(RunConfig(image_noise=level, label_epsilon=0.25), domain)
+        for level in (0.5, 8.0)
+    )
+    assert little[0] > 0.2 > 0.05 > much[0] and little[1] > 0.9 > 0.3 > much[1]
 
 
 @pytest.mark.parametrize(
