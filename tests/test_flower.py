@@ -57,7 +57,7 @@ def test_simulation_on_pools_of_one_and_two(home: Path, tmp_path: Path) -> None:
             assert log.count(str(results)) == 2  # named first and last
             assert log.count("see them in turns") == 1
             assert (here / "runs" / "latest").resolve() == results
-        for strategy in ("fedgan", "pflgan", "hflgan"):  # others exchange as huscf does
+        for strategy in ("fedgan", "mdgan", "fedsplitgan", "pflgan", "hflgan"):
             keys = {"strategy": strategy, "domains": "one.npz", "output-dir": strategy}
             log = flwr_run(here, {**SMALL, **keys}, "num-supernodes=2 init-args-num-cpus=2")
             assert (here / strategy / "summary.json").exists(), log
