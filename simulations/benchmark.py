@@ -1,8 +1,10 @@
-"""How fast the same work goes unsplit, in-process, and by `flwr run`; memory; predicted times.
+"""How fast the same work goes unsplit, in-process, and by `flwr run`; memory; predicted times;
+what defences cost.
 
     python -m simulations.benchmark             client iterations per second, three ways
     python -m simulations.benchmark --memory    peak memory of 8 and of 64 in-process clients
     python -m simulations.benchmark --latency   predicted and measured time of an iteration
+    python -m simulations.benchmark --defences  time of rounds with them, by that without
 
 Each measurement has a process of its own, so that none sees another's threads or memory. A client
 iteration is one batch through one step of both nets. Starting Ray is not counted.
@@ -11,6 +13,7 @@ iteration is one batch through one step of both nets. Starting Ray is not counte
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,7 +21,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from simulations.results import half_interval
+
 ROUNDS, EPOCHS, CLIENTS = 3, 10, 8
+_TURNS = 8
 _FEDERATION = f"num-supernodes={CLIENTS} client-resources-num-cpus=1 init-args-num-cpus=4"
 PROJECT = Path(__file__).resolve().parents[1]
 SETTINGS = {
@@ -139,6 +145,20 @@ def _compare_latency() -> None:
         )
 
 
+def _compare_defences() -> None:
+    """In turns, so that what else the machine does is the same for both."""
+    ratios = []
+    for _ in range(_TURNS):
+        speeds = []
+        for on in ("false", "true"):
+            with tempfile.TemporaryDirectory() as folder:
+                speeds.append(in_process(Path(folder), defences=on)["iterations_per_second"])
+        ratios.append(speeds[0] / speeds[1])
+        print(f"{speeds[1]:6.1f} client iterations/s, {speeds[0]:.1f} without", flush=True)
+    half = half_interval(ratios)
+    print(f"times as long with defences: {statistics.fmean(ratios):.3f} +- {half:.3f}")
+
+
 def main() -> None:
     """See the module's text."""
     parser = argparse.ArgumentParser(
@@ -146,6 +166,7 @@ def main() -> None:
     )
     parser.add_argument("--memory", action="store_true", help="compare memory, not speed")
     parser.add_argument("--latency", action="store_true", help="compare predictions, not speed")
+    parser.add_argument("--defences", action="store_true", help="what defences cost, not speed")
     parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.plain:
@@ -154,6 +175,8 @@ def main() -> None:
         _compare_memory()
     elif options.latency:
         _compare_latency()
+    elif options.defences:
+        _compare_defences()
     else:
         _compare_speed()
 

@@ -20,7 +20,8 @@ from huscf_flwr.nets.saved import load_tensors
 from huscf_flwr.privacy import audit as audit_module
 from huscf_flwr.privacy.audit import DENOISED
 from simulations import denoising, frontier
-from simulations.audit import Audited, audit_run
+from simulations.audit import audit_run
+from simulations.audited import Audited
 from simulations.engine import Engine
 
 
@@ -77,14 +78,14 @@ def test_clients_are_attacked_with_what_they_would_begin_the_next_round_with(run
     """Shared blocks of the server are not those of a cluster's net."""
     audited = Audited(run, str(run.parent), seed=0)
     (kind,) = [members for members in audited.kinds() if members[0].client == 0]
-    served, stream = audited.served(kind[0])
+    served = audited.served(kind[0])
     tensors, _ = load_tensors(run / "checkpoints" / "round-002.safetensors")
     for name, value in served.segments.state().items():
         assert torch.equal(value, tensors[f"server-0:{name}"])
     for name, value in served.half.nets.state_dict().items():
         assert torch.equal(value, tensors[f"model-{kind[0].cluster}:{name}"])
     assert len(served.half.nets.disc) == 2 and len(SHAPES.disc) == 5
-    assert len(stream) == kind[0].size
+    assert len(audited.victim(kind[0]).images) == audited.config.batch_size
 
 
 def test_of_whole_nets_only_the_product_is_attacked(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from huscf_flwr.nets import (
     initial_state,
     net_shapes,
     register_net,
+    run_blocks,
 )
 from huscf_flwr.nets.generator import Generator
 from huscf_flwr.privacy import audit as audit_module
@@ -67,7 +68,8 @@ def test_without_noise_everything_is_found(cut: Cut, digits: Domain) -> None:
     found = attacked(digits, cut)
     assert found.word == PLAIN
     exact = found.attacks[INVERSION]
-    assert exact.ssim is not None and exact.ssim > 0.95 and exact.labels == 1.0
+    assert exact.ssim is not None and exact.ssim > 0.995 and exact.labels == 1.0
+    assert exact.psnr is not None and exact.psnr > (60 if cut.disc_head == 1 else 30)  # dB
     assert found.to_generate == 1.0
     decoded = found.attacks[DECODER]
     assert decoded.ssim is not None and found.another.ssim is not None
@@ -82,14 +84,42 @@ def test_what_noise_hides_is_not_found(digits: Domain, monkeypatch: pytest.Monke
     monkeypatch.setattr(audit_module, "_DECODER_STEPS", 30)  # others find more of noisy images
     found = attacked(digits, Cut(1, 1, 1, 1), LocalNoise(16.0, 0.25, 10))
     assert found.word == HIDDEN
-    best = found.best_of_labels[1].labels
-    assert best is not None and best < 0.3
+    assert max(attack.labels or 0.0 for attack in found.attacks.values()) < 0.3
     some = attacked(digits, Cut(1, 1, 1, 1), LocalNoise(1.0, 0.0, 10))
     plain, mean_image = some.attacks[INVERSION].ssim, some.mean_image.ssim
     assert plain is not None and mean_image is not None and plain < mean_image
     for name in DENOISED:
         denoised = some.attacks[name].ssim
         assert denoised is not None and denoised > mean_image + 0.05
+
+
+@pytest.mark.parametrize(
+    ("domain", "size", "channels", "width", "blocks"),
+    [
+        ("digits", 28, 1, 64, 2),
+        ("digits", 28, 1, 16, 2),
+        ("textures", 32, 3, 16, 1),
+        ("textures", 32, 3, 64, 2),
+        ("textures", 32, 3, 16, 2),
+    ],
+)
+def test_an_image_is_found_where_a_head_gives_more_numbers_than_it_has(
+    domain: str, size: int, channels: int, width: int, blocks: int
+) -> None:
+    """Where it gives fewer, its label is."""
+    (source,) = find_sources(domain, ".", data_root="data", download=False)
+    data = load_domain(source, ImageFormat(size, channels, 10)).train
+    spec = NetSpec(image_size=size, channels=channels, num_classes=10, width=width)
+    nets = PartialGAN(spec, initial_state(spec, 0), gen=(), disc=range(blocks)).train()
+    batch = BatchStream(data, batch_size=BATCH, latent_size=100, draws=seeded(0, 0))[0]
+    head = list(nets.disc.values())
+    with torch.no_grad():
+        sent = run_blocks(head, batch.images, batch.labels)
+    found = invert(head, sent, batch.images.shape[1:], 10, steps=200, seed=0)
+    assert found.labels is not None and torch.equal(found.labels.argmax(dim=1), batch.labels)
+    similar = float(ssim(found.inputs, batch.images).mean())
+    enough = sent[0].numel() > batch.images[0].numel()
+    assert similar > 0.99 if enough else similar < 0.7
 
 
 def test_heads_without_labels_are_inverted_too() -> None:
@@ -243,7 +273,6 @@ def test_words_of_exposure(best: float, word: str) -> None:
     mean, other = Found(0.5, 1.0, None), Found(0.45, 1.0, None)
     exposure = Exposure(0, "a", "1-1-1-1", attacks, mean, other, 0.1, 0.1, None)
     assert exposure.word == word
-    assert exposure.best_of_images[0] == "one" and exposure.best_of_labels[0] == "two"
 
 
 def test_promises_are_the_accountants() -> None:

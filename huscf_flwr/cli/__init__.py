@@ -67,6 +67,5 @@ def _parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argp
 
 _DESCRIPTION = (
     "Train conditional GANs across unequal devices, in this process; plan their cuts; score them; "
-    "attack them; "
-    "deploy to real devices."
+    "attack them; deploy to real devices."
 )

@@ -67,25 +67,14 @@ class Exposure:
     to_generate: float | None
 
     @property
-    def best_of_images(self) -> tuple[str, Found]:
-        """The attack whose images are most like the real ones, with what it found."""
-        return max(self.attacks.items(), key=lambda item: item[1].ssim or -1.0)
-
-    @property
-    def best_of_labels(self) -> tuple[str, Found]:
-        """The attack that has most labels right, with what it found."""
-        return max(self.attacks.items(), key=lambda item: item[1].labels or -1.0)
-
-    @property
     def word(self) -> str:
         """One that a person understands, of the client's images.
 
         Plain: nobody would see a difference. Hidden: no more alike than the mean image of the
         class. Recognisable: far more alike than another image of the class. Blurred: in between.
         """
-        best = self.best_of_images[1].ssim
-        assert best is not None and self.mean_image.ssim is not None
-        assert self.another.ssim is not None
+        best = max(found.ssim for found in self.attacks.values() if found.ssim is not None)
+        assert self.mean_image.ssim is not None and self.another.ssim is not None
         if best >= _SAME:
             return PLAIN
         if best <= self.mean_image.ssim + NOTHING:
