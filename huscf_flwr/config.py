@@ -1,10 +1,7 @@
 """The run config: every key of `[tool.flwr.app.config]`, with its default and its check."""
 
-import math
-import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import Field, asdict, dataclass, field, fields
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from huscf_flwr.data.format import ImageFormat
@@ -13,9 +10,9 @@ from huscf_flwr.data.partition import PARTITIONS, DataSettings
 from huscf_flwr.data.sources import BUILT_IN, NAMED, find_sources, split_names
 from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation.recipes import RECIPES, Recipe
+from huscf_flwr.keys import Value, check, key, name_of, typed
 from huscf_flwr.nets import NetSpec
-
-Value = str | int | float | bool
+from huscf_flwr.privacy.similarity import SMALLEST
 
 AUTO, DOMAINS, CLIENTS = "auto", "domains", "clients"
 """Clusters: as many as are found; those of the true domains; every client on its own."""
@@ -24,116 +21,104 @@ MEAN, TRIMMED, CLIPPED = "mean", "trimmed", "clipped"
 """How updates are averaged: as they are; without the extremes; none far beyond the others."""
 
 
-def _key(
-    default: Value,
-    help_: str,
-    *,
-    at_least: float | None = None,
-    above: float | None = None,
-    choices: tuple[Value, ...] = (),
-) -> Any:
-    limits = {"help": help_, "at_least": at_least, "above": above, "choices": choices}
-    return field(default=default, metadata=limits)
-
-
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Everything a run can be told. The keys are these names with `-` for `_`."""
 
-    name: str = _key("", "label of the run, in its folder's name; empty: the strategy's name")
-    strategy: str = _key(
+    name: str = key("", "label of the run, in its folder's name; empty: the strategy's name")
+    strategy: str = key(
         "huscf",
         "huscf, fedgan, clustered-fedgan, mdgan, fedsplitgan, pflgan, hflgan, or module:Class of "
         "your own",
     )
-    seed: int = _key(0, "seed of everything random", at_least=0)
-    resume: str = _key("", "folder of a run to go on from, up to num-server-rounds; empty: none")
-    output_dir: str = _key("", "folder for the results; empty: runs/<time>-<name>")
+    seed: int = key(0, "seed of everything random", at_least=0)
+    resume: str = key("", "folder of a run to go on from, up to num-server-rounds; empty: none")
+    output_dir: str = key("", "folder for the results; empty: runs/<time>-<name>")
 
-    domains: str = _key(
+    domains: str = key(
         "digits,letters",
         f"comma separated: built-in ({', '.join(BUILT_IN)}); sets in data-root "
         f"({', '.join(NAMED)}); or paths of .npz files or folders with a sub-folder for each "
         "class; client i gets domain i modulo their number",
     )
-    data_root: str = _key("data", "folder of the sets that are known by name")
-    download: bool = _key(False, "fetch torchvision's sets to data-root if they are not there")
-    partition: str = _key(
+    data_root: str = key("data", "folder of the sets that are known by name")
+    download: bool = key(False, "fetch torchvision's sets to data-root if they are not there")
+    partition: str = key(
         "iid",
         "how the clients of a domain share it: iid: equally; non-iid, highly-non-iid: each lacks "
         "labels, some have less, as in the paper; dirichlet: random shares of every class",
         choices=PARTITIONS,
     )
-    dirichlet_alpha: float = _key(
+    dirichlet_alpha: float = key(
         0.5, "for partition=dirichlet: the lower, the more unequal", above=0
     )
-    max_client_images: int = _key(
+    max_client_images: int = key(
         0,
         "images dealt to a client at most, 0 for no limit; in a non-iid partition some have at "
         "most a part of it, or without a limit that part of an equal share",
         at_least=0,
     )
-    image_size: int = _key(16, "height and width of the images, in pixels", at_least=8)
-    channels: int = _key(1, "1 for grey, 3 for colour", choices=(1, 3))
-    num_classes: int = _key(10, "labels are 0 to num-classes - 1", at_least=1)
+    image_size: int = key(16, "height and width of the images, in pixels", at_least=8)
+    channels: int = key(1, "1 for grey, 3 for colour", choices=(1, 3))
+    num_classes: int = key(10, "labels are 0 to num-classes - 1", at_least=1)
 
-    net: str = _key("cgan", "registered net, or module:name to import the module first")
-    width: int = _key(16, "channels of the narrowest convolution; the paper uses 64", at_least=1)
-    cuts: str = _key(
+    net: str = key("cgan", "registered net, or module:name to import the module first")
+    width: int = key(16, "channels of the narrowest convolution; the paper uses 64", at_least=1)
+    cuts: str = key(
         "auto",
         "where the nets are cut for each client: planned for the fastest iteration by an "
         "exhaustive or genetic search (auto: whichever suits the fleet); or a list that is dealt "
         "to the clients in turn, gen_head-gen_tail-disc_head-disc_tail, comma separated, as in "
         '"1-2-1-2,2-1-1-1"',
     )
-    devices: str = _key(
+    devices: str = key(
         "auto",
         "what the plan takes the clients' devices for: measured, by each client for itself; the "
         "profiles in a TOML file, dealt to the clients (paper: the seven of the paper); auto: "
         "measured where a node has data of its own, else paper",
     )
 
-    num_clients: int = _key(
+    num_clients: int = key(
         0,
         "huscf train: clients to create, 0 for 8; flwr run: clients to wait for, 0 for the "
         "nodes' num-partitions, or 2 where they have none",
         at_least=0,
     )
-    num_server_rounds: int = _key(30, "rounds", at_least=1)
-    local_epochs: int = _key(5, "passes of the largest client over its data per round", at_least=1)
-    batch_size: int = _key(64, "images per client and iteration", at_least=2)
-    learning_rate: float = _key(2e-4, "of Adam, everywhere", above=0)
+    num_server_rounds: int = key(30, "rounds", at_least=1)
+    local_epochs: int = key(5, "passes of the largest client over its data per round", at_least=1)
+    batch_size: int = key(64, "images per client and iteration", at_least=2)
+    learning_rate: float = key(2e-4, "of Adam, everywhere", above=0)
 
-    clusters: str = _key(
+    clusters: str = key(
         AUTO,
         "how many clusters to find, or auto; domains: the true ones, in simulation, from the "
         "first round; clients: every client on its own",
     )
-    server_blocks: str = _key(
+    server_blocks: str = key(
         "cluster",
         "the server's blocks of HuSCF: each cluster has its own once clusters are found "
         "(cluster), or all clients share them, as in the paper (shared)",
         choices=("cluster", "shared"),
     )
-    kld_beta: float = _key(
+    kld_beta: float = key(
         1.0,
         "how fast weights fall with divergence; 32 where clients may not belong to their clusters "
         "and none has labels that others lack",
         at_least=0,
     )
-    warmup_rounds: int = _key(
+    warmup_rounds: int = key(
         2,
         "first rounds, with weights by size and, where clusters are to be found, one",
         at_least=0,
     )
 
-    defences: bool = _key(
+    defences: bool = key(
         True,
         "bound what one client can do: how large the values are that it sends, how far its blocks "
         "may move in a round, how much it counts; and leave out who is far out of line. false is "
         "the paper's algorithm",
     )
-    aggregation: str = _key(
+    aggregation: str = key(
         CLIPPED,
         "how updates are averaged, with defences: as they are (mean); each value without its "
         "largest and smallest version (trimmed); or blocks brought back to twice the usual "
@@ -141,95 +126,100 @@ class RunConfig:
         choices=(MEAN, TRIMMED, CLIPPED),
     )
 
-    image_noise: float = _key(
+    image_noise: float = key(
         0.0,
         "noise that clients add to their images, each its own for good: its standard deviation, "
         "of values from -1 to 1; the generator learns images without it",
         at_least=0,
     )
-    label_epsilon: float = _key(
+    label_epsilon: float = key(
         0.0,
         "randomised response for labels, for good: a label changes the odds of what is said in "
         "its place by e to this at most; 0: labels are said as they are",
         at_least=0,
     )
 
-    mdgan_batches: int = _key(
+    audit_every: int = key(
+        0,
+        "huscf: rounds between looks of each client at what the server could see of what it "
+        "sends; 0: none. Where the data is a node's own, pictures of that stay there",
+        at_least=0,
+    )
+
+    mdgan_batches: int = key(
         0,
         "MD-GAN: batches generated for an iteration; 0: the logarithm of its clients",
         at_least=0,
     )
-    mdgan_swap: int = _key(
-        1, "MD-GAN: rounds after which discriminators change places", at_least=1
-    )
-    pfl_mix: int = _key(
+    mdgan_swap: int = key(1, "MD-GAN: rounds after which discriminators change places", at_least=1)
+    pfl_mix: int = key(
         0,
         "PFL-GAN-style: generated images in a client's mix, its own left out; 0: as many as it "
         "has images",
         at_least=0,
     )
-    hfl_edges: int = _key(4, "HFL-GAN-style: edges, at most", at_least=1)
-    hfl_central: int = _key(
+    hfl_edges: int = key(4, "HFL-GAN-style: edges, at most", at_least=1)
+    hfl_central: int = key(
         2,
         "HFL-GAN-style: rounds after which edges are found anew and share a generator",
         at_least=1,
     )
-    generator_loss: str = _key(
+    generator_loss: str = key(
         "non-saturating",
         "of methods with the generator on the server; saturating: as the paper on MD-GAN has it",
         choices=("non-saturating", "saturating"),
     )
 
-    cohort: str = _key(
+    cohort: str = key(
         "4",
         "clients that share an iteration: all of a round, as in the paper, who are waited for "
         "(all); or at most so many, whoever is ready: the fewer, the more steps the server's "
         "blocks take",
     )
-    straggler_timeout: float = _key(
+    straggler_timeout: float = key(
         60.0, "most seconds to wait for a client's frame; less where others are faster", above=0
     )
-    round_timeout: float = _key(
+    round_timeout: float = key(
         3600.0,
         "flwr run: seconds that a round may take, and a client's connection in it",
         above=0,
     )
-    start_timeout: float = _key(300.0, "seconds to wait for clients to appear", above=0)
-    runner_bind: str = _key("127.0.0.1:0", "host:port the runner listens on; port 0: any free")
-    runner_address: str = _key("", "host:port the clients dial; empty: what runner-bind got")
-    device: str = _key("auto", "where torch computes", choices=("auto", "cpu", "cuda"))
+    start_timeout: float = key(300.0, "seconds to wait for clients to appear", above=0)
+    runner_bind: str = key("127.0.0.1:0", "host:port the runner listens on; port 0: any free")
+    runner_address: str = key("", "host:port the clients dial; empty: what runner-bind got")
+    device: str = key("auto", "where torch computes", choices=("auto", "cpu", "cuda"))
 
-    evaluate_every: int = _key(4, "rounds between scores; the last is scored", at_least=1)
-    score_on: str = _key(
+    evaluate_every: int = key(4, "rounds between scores; the last is scored", at_least=1)
+    score_on: str = key(
         "test",
         "held-out images that scores are of: test, or validation, a fifth of the training images, "
         "to choose settings by; then test images are not touched",
         choices=("test", "validation"),
     )
-    scoring: str = _key(
+    scoring: str = key(
         "standard",
         "how generators are scored: standard, or as the paper's authors do (authors): their "
         "classifier, classes equally often, 5000 images for the image score, along the way "
         "through the nets that the first client of a domain has",
         choices=tuple(RECIPES),
     )
-    utility_images: int = _key(
+    utility_images: int = key(
         30_000,
         "generated images that the last scores are of, and that the utility classifier is "
         "trained on",
         at_least=100,
     )
-    inception_weights: str = _key(
+    inception_weights: str = key(
         "",
         "path of pytorch-fid's Inception-v3 weights for the last Fréchet distance, or download; "
         "empty: it is that of the domain classifier's features. For simulation: a node with data "
         "of its own always scores on its classifier's features",
     )
-    tensorboard: bool = _key(False, "write TensorBoard's files to the run's folder, too")
+    tensorboard: bool = key(False, "write TensorBoard's files to the run's folder, too")
 
     def __post_init__(self) -> None:
-        for key in fields(self):
-            _check(key, getattr(self, key.name))
+        for one in fields(self):
+            check(one, getattr(self, one.name))
         split_names(self.domains)
         for name, value, words in (
             ("clusters", self.clusters, (AUTO, DOMAINS, CLIENTS)),
@@ -247,6 +237,11 @@ class RunConfig:
                 "runner-address must say which host:port the clients dial"
             )
         check_levels(self.image_noise, self.label_epsilon)
+        if self.audit_every and self.image_size < SMALLEST:
+            raise UserError(
+                f"audit-every={self.audit_every}: images of fewer than {SMALLEST} pixels are not "
+                "compared"
+            )
         if self.straggler_timeout >= self.round_timeout:
             raise UserError(
                 f"straggler-timeout={self.straggler_timeout:g} must be below "
@@ -311,9 +306,13 @@ class RunConfig:
         """Whether generators are scored after this round, from 1."""
         return round_ == self.num_server_rounds or round_ % self.evaluate_every == 0
 
+    def audit_due(self, round_: int) -> bool:
+        """Whether clients look at what they send in this round, from 1."""
+        return self.audit_every > 0 and round_ % self.audit_every == 0
+
     def as_dict(self) -> dict[str, Value]:
         """The config by key."""
-        return {_name(name): value for name, value in asdict(self).items()}
+        return {name_of(name): value for name, value in asdict(self).items()}
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "RunConfig":
@@ -323,74 +322,9 @@ class RunConfig:
         ------
         UserError: an unknown key, or a value of the wrong type or outside what is allowed.
         """
-        known = {_name(key.name): key for key in fields(cls)}
+        known = {name_of(one.name): one for one in fields(cls)}
         for name in values:
             if name not in known:
                 raise UserError(f'unknown key "{name}": known are {", ".join(sorted(known))}')
-        typed: dict[str, Any] = {known[k].name: _typed(known[k], v) for k, v in values.items()}
-        return cls(**typed)
-
-
-def read_settings(path: str | None, pairs: Iterable[str]) -> dict[str, Any]:
-    """Values by key from a TOML file, overridden by `key=value` pairs as typed by a user.
-
-    Raises
-    ------
-    UserError: the file cannot be read, or a pair has no `=`.
-    """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values.update(tomllib.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read as TOML: {error}") from None
-    for pair in pairs:
-        name, separator, text = pair.partition("=")
-        if not separator:
-            raise UserError(f'"{pair}" is not key=value')
-        values[name] = _Typed(text)
-    return values
-
-
-_BOOLS = {"true": True, "false": False}
-
-
-class _Typed(str):
-    """Text that a user typed, to be read as whatever type its key has."""
-
-
-def _name(field_name: str) -> str:
-    return field_name.replace("_", "-")
-
-
-def _typed(key: Field[Any], value: Any) -> Value:
-    wanted: type[Value] = type(key.default)  # type: ignore[assignment]
-    if isinstance(value, _Typed) and wanted is not str:
-        try:
-            return _BOOLS[value] if wanted is bool else wanted(value)
-        except (ValueError, KeyError):
-            pass
-    if wanted is float and type(value) is int:
-        return float(value)
-    if wanted is str and isinstance(value, str):
-        return str(value)
-    if key.name in ("clusters", "cohort") and type(value) is int:
-        return str(value)
-    if type(value) is not wanted:
-        kinds = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-        raise UserError(f"{_name(key.name)}={value!r}: must be {kinds[wanted]}")
-    checked: Value = value
-    return checked
-
-
-def _check(key: Field[Any], value: Any) -> None:
-    limits, name = key.metadata, _name(key.name)
-    if limits["choices"] and value not in limits["choices"]:
-        allowed = ", ".join(str(choice) for choice in limits["choices"])
-        raise UserError(f"{name}={value}: must be one of {allowed}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{name}={value}: must be finite")
-    if limits["at_least"] is not None and value < limits["at_least"]:
-        raise UserError(f"{name}={value}: must be at least {limits['at_least']}")
-    if limits["above"] is not None and value <= limits["above"]:
-        raise UserError(f"{name}={value}: must be above {limits['above']}")
+        values_of: dict[str, Any] = {known[k].name: typed(known[k], v) for k, v in values.items()}
+        return cls(**values_of)

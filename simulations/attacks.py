@@ -26,9 +26,10 @@ from torch import Tensor
 
 from huscf_flwr.clients.base import ClientImages
 from huscf_flwr.clients.split import SplitGANClient
-from huscf_flwr.config import RunConfig, read_settings
+from huscf_flwr.config import RunConfig
 from huscf_flwr.data.batches import LabelledImages
 from huscf_flwr.errors import UserError
+from huscf_flwr.keys import read_settings
 from huscf_flwr.nets import State
 from huscf_flwr.procedure import ClientTraining, Steps
 from huscf_flwr.split.exchanges import Exchange

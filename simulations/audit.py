@@ -8,21 +8,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from huscf_flwr.errors import UserError
-from huscf_flwr.privacy.audit import DECODER_STEPS_A_KIND, Rebuilt, Victim
+from huscf_flwr.privacy.audit import DECODER_STEPS_A_KIND
 from huscf_flwr.privacy.exposure import Exposure
 from huscf_flwr.privacy.fellows import Learned
 from huscf_flwr.privacy.membership import Leak
+from huscf_flwr.privacy.rebuilding import Rebuilt, Victim
 from huscf_flwr.report.files import AUDIT, RunFiles
-from huscf_flwr.report.grids import save_images
+from huscf_flwr.report.grids import save_strips
 from huscf_flwr.report.page import write_page
 from huscf_flwr.system.cpu import cores, use_threads
 from huscf_flwr.system.files import replacing
 from simulations.audited import Audited
-
-_COLUMNS = 12  # images in a strip
 
 
 class Progress:
@@ -86,11 +83,8 @@ def _write(run: RunFiles, found: Mapping[str, Any], rebuilt: list[tuple[Rebuilt,
     try:
         (folder / AUDIT).mkdir(exist_ok=True)
         for one, victim in rebuilt:
-            rows = [victim.images, *one.images.values()]
-            columns = min(_COLUMNS, len(victim.images))
-            strip = torch.cat([row[:columns] for row in rows])
             with replacing(folder / AUDIT / f"client-{victim.number}.png") as aside:
-                save_images(strip, aside, columns)
+                save_strips([victim.images, *one.images.values()], aside)
         with replacing(folder / "summary.json") as aside:
             aside.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
@@ -112,22 +106,7 @@ def _as_dict(
         "images_of_a_client": run.config.batch_size,
         "not_audited": sorted(absent),
         "seed": seed,
-        "clients": {
-            str(e.client): {
-                "domain": e.domain,
-                "cut": e.cut,
-                "images": e.word,
-                "attacks": {name: asdict(attack) for name, attack in e.attacks.items()},
-                "without_attack": {
-                    "mean image of the class": asdict(e.mean_image),
-                    "another image of the class": asdict(e.another),
-                    "label by chance": e.chance,
-                    "share of the most common label": e.most_common,
-                },
-                "labels_to_generate": e.to_generate,
-            }
-            for e in sorted(exposures, key=lambda e: e.client)
-        },
+        "clients": {str(e.client): e.as_dict() for e in sorted(exposures, key=lambda e: e.client)},
         "product": {str(cluster): asdict(leak) for cluster, leak in leaks.items()},
         "fellows": [asdict(one) for one in fellows],
     }

@@ -18,9 +18,10 @@ from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation.classifier import real_classifier
 from huscf_flwr.nets import DISC, PartialGAN, State, net_shapes, select_blocks, whole_net
 from huscf_flwr.nets.generator import Generator
-from huscf_flwr.privacy.audit import Kind, Rebuilt, Served, Victim
+from huscf_flwr.privacy.audit import Kind, Served
 from huscf_flwr.privacy.fellows import Learned, learned, sole_labels
 from huscf_flwr.privacy.membership import Leak, alike, attack_membership
+from huscf_flwr.privacy.rebuilding import Rebuilt, Sender, Victim
 from huscf_flwr.privacy.similarity import SMALLEST
 from huscf_flwr.report.checkpoint import Checkpoint, last_checkpoint
 from huscf_flwr.report.files import Member, RunFiles, read_run
@@ -114,8 +115,8 @@ class Audited:
             batch_size=config.batch_size,
             learning_rate=config.learning_rate,
         )
-        noise, size = config.local_noise, config.batch_size
-        return Served(half, segments, cut, shapes, noise, size, config.num_classes)
+        sender = Sender(half, cut, shapes, config.local_noise, config.num_classes)
+        return Served(sender, segments, config.batch_size)
 
     def leak(self, cluster: int) -> Leak:
         """What a cluster's nets tell of the images that they were trained on."""

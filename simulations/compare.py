@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from huscf_flwr.config import RunConfig, read_settings
+from huscf_flwr.config import RunConfig
 from huscf_flwr.data.partition import label_counts
 from huscf_flwr.data.sources import load_domain, split_names
 from huscf_flwr.errors import UserError
+from huscf_flwr.keys import read_settings
 from simulations.engine import DEFAULT_CLIENTS
 from strategies import load_strategy
 

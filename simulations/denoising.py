@@ -15,11 +15,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from huscf_flwr.config import RunConfig, read_settings
+from huscf_flwr.config import RunConfig
 from huscf_flwr.data.batches import to_unit
 from huscf_flwr.data.sources import Domain, load_domain
+from huscf_flwr.keys import read_settings
 from huscf_flwr.privacy.accounting import local_privacy
-from huscf_flwr.privacy.audit import DENOISED
+from huscf_flwr.privacy.rebuilding import DENOISED
 from huscf_flwr.privacy.similarity import ssim
 
 _NOISE = (0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 8.0, 16.0)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from huscf_flwr.config import RunConfig, read_settings
+from huscf_flwr.config import RunConfig
+from huscf_flwr.keys import read_settings
 from huscf_flwr.report.files import OTHERS
 from simulations.compare import Run
 

@@ -19,6 +19,7 @@ from huscf_flwr.evaluation.scores import CHEAP_SCORES, REAL
 from huscf_flwr.nets import State, from_arrays
 from huscf_flwr.nets.losses import Losses
 from huscf_flwr.planning.devices import DEVICE_KEYS
+from huscf_flwr.privacy.own_audit import Seen
 from huscf_flwr.report.records import ClientScores
 from huscf_flwr.tensors import check_values
 
@@ -55,12 +56,14 @@ class Trained:
     also: what else was due, by names without a dot.
     losses: means over the round.
     peak_memory_mb: of its process.
+    seen: what it found of what it sends, in a round with an audit.
     """
 
     state: State
     also: State
     losses: Losses
     peak_memory_mb: float
+    seen: Seen | None
 
 
 def checked_properties(properties: Mapping[str, Scalar], domains: Collection[str]) -> Properties:
@@ -119,8 +122,9 @@ def checked_update(result: FitRes, expected: State) -> Trained:
         if value.is_floating_point():
             check_values(value, name)
     generator, discriminator, memory = (_finite(result.metrics, name) for name in _METRICS)
+    seen = Seen.from_metrics(result.metrics)
     also = {name: state.pop(name) for name in list(state) if "." not in name}
-    return Trained(state, also, Losses(generator, discriminator), memory)
+    return Trained(state, also, Losses(generator, discriminator), memory, seen)
 
 
 def checked_scores(client: int, result: EvaluateRes) -> ClientScores:

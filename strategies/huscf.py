@@ -27,9 +27,9 @@ from huscf_flwr.procedure import exchanged_bytes
 from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
-from huscf_flwr.split.audit import Audit
 from huscf_flwr.split.cuts import Cut, client_blocks, end_limits
 from huscf_flwr.split.segments import Segments, all_segments
+from huscf_flwr.split.spot_check import SpotCheck
 from huscf_flwr.split.usual import usual_frames
 from huscf_flwr.system.cpu import cores, torch_device, use_threads
 from huscf_flwr.wire.grpc import MAX_FRAME_BYTES
@@ -228,10 +228,10 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
                 batch_size=config.batch_size,
                 seed=config.seed,
             )
-            audits = {cut: Audit(config.net_spec, nets, cut, fooled) for cut in frames}
+            checks = {cut: SpotCheck(config.net_spec, nets, cut, fooled) for cut in frames}
             for number, cut in cuts.items():
                 knows = self.told_apart(number) and self.trained_in.get(number) == cluster
-                found[number] = Known(frames[cut], audits[cut], cluster if knows else None)
+                found[number] = Known(frames[cut], checks[cut], cluster if knows else None)
         return found
 
     def close_round(self) -> tuple[dict[int, Tensor], dict[int, str]]:

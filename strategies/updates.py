@@ -97,4 +97,5 @@ class Combined:
             trained.losses.generator,
             trained.losses.discriminator,
             trained.peak_memory_mb,
+            trained.seen,
         )

@@ -18,7 +18,8 @@ from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation import classifier as classifier_module
 from huscf_flwr.nets.saved import load_tensors
 from huscf_flwr.privacy import audit as audit_module
-from huscf_flwr.privacy.audit import DENOISED
+from huscf_flwr.privacy import rebuilding
+from huscf_flwr.privacy.rebuilding import DENOISED
 from simulations import denoising, frontier
 from simulations.audit import audit_run
 from simulations.audited import Audited
@@ -30,7 +31,7 @@ def brief() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifier_module, "_steps", lambda *_: 20)
         patch.setattr(audit_module, "_DECODER_STEPS", 5)
-        patch.setattr(audit_module, "_INVERSION_STEPS", 5)
+        patch.setattr(rebuilding, "_INVERSION_STEPS", 5)
         yield
 
 
@@ -82,9 +83,9 @@ def test_clients_are_attacked_with_what_they_would_begin_the_next_round_with(run
     tensors, _ = load_tensors(run / "checkpoints" / "round-002.safetensors")
     for name, value in served.segments.state().items():
         assert torch.equal(value, tensors[f"server-0:{name}"])
-    for name, value in served.half.nets.state_dict().items():
+    for name, value in served.sender.half.nets.state_dict().items():
         assert torch.equal(value, tensors[f"model-{kind[0].cluster}:{name}"])
-    assert len(served.half.nets.disc) == 2 and len(SHAPES.disc) == 5
+    assert len(served.sender.half.nets.disc) == 2 and len(SHAPES.disc) == 5
     assert len(audited.victim(kind[0]).images) == audited.config.batch_size
 
 

@@ -18,8 +18,8 @@ from programs import free_port, process, until
 
 import strategies
 from huscf_flwr.cli import main
-from huscf_flwr.config import read_settings
 from huscf_flwr.errors import UserError
+from huscf_flwr.keys import read_settings
 from simulations.compare import plan_runs, read_methods
 
 MORTAL = """\

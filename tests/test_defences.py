@@ -35,9 +35,9 @@ from huscf_flwr.nets.saved import load_tensors
 from huscf_flwr.procedure import ClientTraining
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.runner.in_process import InProcessRunner
-from huscf_flwr.split.audit import Audit
 from huscf_flwr.split.cuts import Cut
 from huscf_flwr.split.exchanges import Exchange
+from huscf_flwr.split.spot_check import SpotCheck
 from huscf_flwr.split.usual import usual_frames
 from huscf_flwr.tensors import Tensors
 from simulations.attacks import ATTACKS, BadClient, WithBadClients
@@ -75,12 +75,12 @@ def test_the_server_knows_where_gradients_should_point(cut: Cut) -> None:
     """At a round's beginning those of the discriminator's step exactly, others about."""
     state = initial_state(SPEC, 0)
     nets = whole_nets(SPEC, state)
-    server, client, audit = segments(), trainer(cut, state), Audit(SPEC, nets, cut, 0.25)
+    server, client, spot_check = segments(), trainer(cut, state), SpotCheck(SPEC, nets, cut, 0.25)
     runner = InProcessRunner(cohort=None)
     watched: list[tuple[int, float]] = []
 
     class Watching(Guard):
-        def audit(
+        def spot_check(
             self, client: int, sent: Any, expected: Any, rows: torch.Tensor, name_of: str
         ) -> None:
             for name, due in expected.items():
@@ -88,7 +88,7 @@ def test_the_server_knows_where_gradients_should_point(cut: Cut) -> None:
                 watched.append((Exchange[name_of], float(cosine)))
 
     frames, _ = usual_frames(SPEC, nets, [cut], batch_size=BATCH, seed=0)
-    half = Guarded(server, Watching(), {0: Known(frames[cut], audit)}, [0])
+    half = Guarded(server, Watching(), {0: Known(frames[cut], spot_check)}, [0])
     runner.open_round(1, plans(half, [cut], 1))
     with ThreadPoolExecutor(1) as workers:
         assert not runner.train({0: ClientTraining(client, stream(0).__getitem__, 1)}, workers)
@@ -99,9 +99,9 @@ def test_the_server_knows_where_gradients_should_point(cut: Cut) -> None:
     real, labels, *_ = stream(0)[0]
     outputs = each_output(nets.disc.values(), real, labels)
     sent = {"real": outputs[cut.disc(SHAPES).head - 1].detach()}
-    belief = audit.belief(Exchange.DISCRIMINATE, sent)
+    belief = spot_check.belief(Exchange.DISCRIMINATE, sent)
     assert belief == pytest.approx(float(outputs[-1].detach().sigmoid().mean()) - 0.25, abs=1e-6)
-    assert audit.belief(Exchange.JUDGE, sent) is None
+    assert spot_check.belief(Exchange.JUDGE, sent) is None
 
 
 def test_sizes_and_weights_are_bounded() -> None:

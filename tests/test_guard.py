@@ -136,21 +136,21 @@ class TestGuard:
         self,
     ) -> None:
         guard, due = Guard(), {"fake": torch.ones(4, 3)}
-        assert guard.audited(range(4)) == {0, 1, 2, 3}  # in their first iteration
+        assert guard.spot_checked(range(4)) == {0, 1, 2, 3}  # in their first iteration
         seen = []
         for _ in range(1000):
-            audited = guard.audited(range(4))
-            seen.append(audited)
-            for client in audited - guard.refused.keys():
+            spot_checked = guard.spot_checked(range(4))
+            seen.append(spot_checked)
+            for client in spot_checked - guard.refused.keys():
                 sign = -1 if client == 2 else 1
                 rows = guard.rows(4)
                 sent = {"fake": sign * due["fake"]}
-                guard.audit(client, sent, {"fake": due["fake"][rows]}, rows, "GENERATOR_STEP")
+                guard.spot_check(client, sent, {"fake": due["fake"][rows]}, rows, "GENERATOR_STEP")
         assert guard.refused.keys() == {2}
         assert guard.refused[2].startswith("sent gradients that are not those")
-        assert 0 < sum(0 in audited for audited in seen) < 60
+        assert 0 < sum(0 in spot_checked for spot_checked in seen) < 60
         guard.begin_round()
-        assert 2 in guard.audited(range(4)) and not guard.refused
+        assert 2 in guard.spot_checked(range(4)) and not guard.refused
 
     @pytest.mark.parametrize(
         ("expected", "sent", "refused"),
@@ -163,12 +163,12 @@ class TestGuard:
         guard, ones = Guard(), torch.ones(4, 3)
         for _ in range(3):
             given = {"fake": expected * ones}
-            guard.audit(0, {"fake": sent * ones}, given, torch.arange(4), "JUDGE_GRADIENT")
+            guard.spot_check(0, {"fake": sent * ones}, given, torch.arange(4), "JUDGE_GRADIENT")
         assert bool(guard.refused) is refused
 
     def test_whom_it_looks_at_follows_from_a_seed(self) -> None:
         one, same, other = Guard(1), Guard(1), Guard(2)
-        drawn = [[guard.audited([0]) for _ in range(2000)] for guard in (one, same, other)]
+        drawn = [[guard.spot_checked([0]) for _ in range(2000)] for guard in (one, same, other)]
         assert drawn[0] == drawn[1] != drawn[2]
 
     def test_goes_on_where_it_was(self) -> None:

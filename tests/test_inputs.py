@@ -9,10 +9,11 @@ import torch
 from conftest import PROJECT, images, write_npz
 
 from huscf_flwr.cli import compare, main, train
-from huscf_flwr.config import RunConfig, read_settings
+from huscf_flwr.config import RunConfig
 from huscf_flwr.data.batches import BatchStream, to_uint8, to_unit
 from huscf_flwr.data.draws import seeded
 from huscf_flwr.errors import UserError
+from huscf_flwr.keys import read_settings
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
-from huscf_flwr.config import RunConfig, read_settings
+from huscf_flwr.config import RunConfig
 from huscf_flwr.data.sources import split_names
+from huscf_flwr.keys import read_settings
 from simulations.compare import Run
 from simulations.results import (
     PUBLISHED,

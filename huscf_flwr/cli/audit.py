@@ -40,7 +40,7 @@ def _run(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from huscf_flwr.errors import UserError
-    from huscf_flwr.report.exposure import lines
+    from huscf_flwr.report.audit_tables import lines
     from huscf_flwr.system.logs import set_up_logging
     from simulations.audit import Progress, audit_run
 

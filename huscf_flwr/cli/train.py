@@ -10,7 +10,8 @@ import threading
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from huscf_flwr.config import RunConfig, read_settings
+from huscf_flwr.config import RunConfig
+from huscf_flwr.keys import read_settings
 
 if TYPE_CHECKING:
     from simulations.engine import Engine

@@ -34,13 +34,12 @@ def save_state(config: Config, state: ClientState) -> None:
     folder = _folder(config, "state-dir")
     client, round_ = int(config["client"]), int(config["round"])
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder == _own_folder_of(config):
+            run_folder(config)
         facts = {"iterations": state.iterations}
         save_tensors(folder / f"client-{client}-round-{round_}.safetensors", state.moments, facts)
         for old in _files(folder, client)[:-_ROUNDS]:
             old.unlink(missing_ok=True)
-        if folder.parent == own_folder():
-            _forget_old_runs()
     except OSError as error:
         log.warning("client %d: its state is not kept in %s: %s", client, folder, cause(error))
 
@@ -67,7 +66,24 @@ def _folder(config: Config, key: str) -> Path:
     named = Path(str(config.get(key, "")))
     if named.is_absolute() and named.is_dir():
         return named
+    return _own_folder_of(config)
+
+
+def _own_folder_of(config: Config) -> Path:
     return own_folder() / "".join(c for c in str(config.get("run", "")) if c.isalnum() or c == "-")
+
+
+def run_folder(config: Config) -> Path:
+    """The node's own folder for the run that `config` is of; those of old runs are removed.
+
+    Raises
+    ------
+    OSError: it cannot be made.
+    """
+    folder = _own_folder_of(config)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _forget_old_runs()
+    return folder
 
 
 def own_folder() -> Path:

@@ -1,17 +1,26 @@
 """The client of HuSCF: it trains heads and tails, with the server's segments between them."""
 
-from flwr.common import Config, Scalar
+import logging
+from collections.abc import Mapping
+
+import torch
+from flwr.common import Config, NDArrays, Scalar
 
 from huscf_flwr.clients.exchanging import ExchangingGANClient
-from huscf_flwr.errors import UserError
-from huscf_flwr.nets import State
+from huscf_flwr.clients.kept_state import run_folder
+from huscf_flwr.data.batches import to_unit
+from huscf_flwr.errors import UserError, cause
+from huscf_flwr.nets import State, from_arrays
 from huscf_flwr.planning.devices import MEASURED, OVERHEAD, SPEEDS, read_profile
 from huscf_flwr.planning.measure import measure_client
 from huscf_flwr.planning.search import SEARCHES
+from huscf_flwr.procedure import ClientTraining
 from huscf_flwr.split.cuts import Cut, client_blocks
 from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from huscf_flwr.system.cpu import torch_device
 from huscf_flwr.wire.channel import Channel, Loopback, SessionError
+
+log = logging.getLogger(__name__)
 
 
 class SplitGANClient(ExchangingGANClient):
@@ -53,10 +62,55 @@ class SplitGANClient(ExchangingGANClient):
             channel.close()
         return {**dict(zip(SPEEDS, (speed, link), strict=True)), OVERHEAD: overhead_s}
 
+    def begin(self, parameters: NDArrays, config: Config) -> ClientTraining:
+        """Get ready for a round, and where an audit is due, see what its first batch will tell."""
+        part = super().begin(parameters, config)
+        self._seen: Mapping[str, Scalar] = {}
+        if self.config.audit_due(int(config["round"])):
+            try:
+                self._seen = self._audited(parameters, config)
+            except OSError as error:
+                log.warning("client %s: not audited: %s", config["client"], cause(error))
+        return part
+
+    def finish(
+        self, part: ClientTraining, config: Config
+    ) -> tuple[NDArrays, int, dict[str, Scalar]]:
+        arrays, size, metrics = super().finish(part, config)
+        return arrays, size, {**metrics, **self._seen}
+
+    def _audited(self, parameters: NDArrays, config: Config) -> Mapping[str, Scalar]:
+        # Here, since it is heavy, and rounds without an audit do without.
+        from huscf_flwr.clients.auditing import audited
+        from huscf_flwr.privacy.rebuilding import Sender, Victim
+
+        run, client = self.config, int(config["client"])
+        stream, images = self.stream(config), self._images(config).train
+        first = self._iterations_before(config)
+        places = stream.places(first)
+        rest = torch.ones(len(images), dtype=torch.bool)
+        rest[places] = False
+        real = images.select(places)
+        state = from_arrays(self.handed(config), parameters)
+        half = self._half(state, config, "cpu")
+        own = "data" in self.context.node_config
+        return audited(
+            Sender(
+                half, Cut.parse(str(config["cut"])), self.shapes, run.local_noise, run.num_classes
+            ),
+            Victim(client, "", stream[first], to_unit(real.images), real.labels, None),
+            images.select(rest.nonzero().flatten()),
+            seed=run.seed,
+            picture=run_folder(config) / f"audit-client-{client}.png" if own else None,
+        )
+
     def own_blocks(self, config: Config) -> dict[str, tuple[int, ...]]:
         return client_blocks(Cut.parse(str(config["cut"])), self.shapes)
 
     def half(self, state: State, config: Config) -> HeadsAndTails:
+        return self._half(state, config, torch_device(self.config.device))
+
+    def _half(self, state: State, config: Config, device: torch.device | str) -> HeadsAndTails:
         return HeadsAndTails(
             self.config.net_spec,
             self.shapes,
@@ -64,5 +118,5 @@ class SplitGANClient(ExchangingGANClient):
             state,
             learning_rate=self.config.learning_rate,
             batch_size=self.config.batch_size,
-            device=torch_device(self.config.device),
+            device=device,
         )

@@ -47,9 +47,9 @@ _GROSS = 2.0  # times the limit: less is cut, and not held against anybody
 _FORGIVEN = 0.98
 _MOST_STRIKES = 4.0
 _ASTRAY = 2.0  # strikes
-_AUDITED = 1 / 128  # of the iterations, drawn by lot: nobody knows which
+_CHECKED = 1 / 128  # of the iterations, drawn by lot: nobody knows which
 _LEAST_COSINE = 0.15  # those of honest clients were 0.3 and more, of the discriminator 0.65
-_AUDITED_SAMPLES = 32
+_CHECKED_SAMPLES = 32
 _NOWHERE = 1e-20  # norm of gradients
 _MISLABELLED = (
     "trained on images that are not what their labels say, as far as nets can tell that it shares "
@@ -139,19 +139,19 @@ class Guard:
                 self._strike(client, 1.0, f"sent values {excess}, in {name_of} and before")
         return {client: tensors for client, tensors in found.items() if client not in self.refused}
 
-    def audited(self, clients: Collection[int]) -> set[int]:
+    def spot_checked(self, clients: Collection[int]) -> set[int]:
         """Whose gradients are looked at in an iteration of theirs that begins."""
         first = set(clients) - self._met
         self._met |= first
-        drawn = {client for client in clients if self._random.random() < _AUDITED}
+        drawn = {client for client in clients if self._random.random() < _CHECKED}
         return first | drawn | (self._suspects & set(clients))
 
     def rows(self, samples: int) -> Tensor:
-        """Samples of a batch that an audit looks at, by lot."""
-        count = min(samples, _AUDITED_SAMPLES)
+        """Samples of a batch that a spot check looks at, by lot."""
+        count = min(samples, _CHECKED_SAMPLES)
         return torch.tensor(self._random.sample(range(samples), count))
 
-    def audit(
+    def spot_check(
         self,
         client: int,
         sent: Tensors,

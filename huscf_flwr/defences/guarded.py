@@ -15,7 +15,7 @@ Seen = Mapping[int, tuple[Tensors, Tensors]]
 """By exchange of an iteration: what a client has sent, and what it was answered."""
 
 
-class Auditor(Protocol):
+class SpotChecker(Protocol):
     """Knows about what a client should send."""
 
     def expected(self, exchange: int, seen: Seen, rows: Tensor) -> Mapping[str, Tensor]:
@@ -37,12 +37,12 @@ class Known:
     Attributes
     ----------
     usual: how large it usually is.
-    auditor: who knows more of it, if anybody does.
+    checker: who knows more of it, if anybody does.
     group: its cluster, if it and others have trained their nets on images of the same kind.
     """
 
     usual: UsualFrames
-    auditor: Auditor | None = None
+    checker: SpotChecker | None = None
     group: int | None = None
 
 
@@ -61,9 +61,9 @@ class Guarded:
         self.guard = guard
         self.usual = {client: own.usual for client, own in known.items()}
         self.peers = peers
-        auditors = {client: known[client].auditor for client in peers}
-        self.auditors = {client: own for client, own in auditors.items() if own is not None}
-        groups = {client: known[client].group for client in self.auditors}
+        checkers = {client: known[client].checker for client in peers}
+        self.checkers = {client: own for client, own in checkers.items() if own is not None}
+        groups = {client: known[client].group for client in self.checkers}
         self.groups = {
             client: [other for other, its in groups.items() if its == group]
             for client, group in groups.items()
@@ -100,7 +100,7 @@ class GuardedIteration:
         self._names = names
         self._guard = half.guard
         self._seen: dict[int, dict[int, tuple[Tensors, Tensors]]] = {
-            client: {} for client in half.guard.audited(clients) if client in half.auditors
+            client: {} for client in half.guard.spot_checked(clients) if client in half.checkers
         }
         self._looked_at = self._guard.beliefs.due([c for c in clients if c in half.groups])
 
@@ -119,11 +119,11 @@ class GuardedIteration:
         found = self._guard.bounded(exchange, sent, half.usual, half.peers, name)
         for client in found.keys() & self._seen.keys():
             rows = self._guard.rows(len(next(iter(found[client].values()), ())))
-            due = half.auditors[client].expected(exchange, self._seen[client], rows)
+            due = half.checkers[client].expected(exchange, self._seen[client], rows)
             if due:
-                self._guard.audit(client, found[client], due, rows, name)
+                self._guard.spot_check(client, found[client], due, rows, name)
         for client in found.keys() & self._looked_at:
-            belief = half.auditors[client].belief(exchange, found[client])
+            belief = half.checkers[client].belief(exchange, found[client])
             if belief is not None:
                 self._guard.believe(client, belief, half.groups[client])
         good = {client: sent for client, sent in found.items() if client not in self.refused}

@@ -1,7 +1,8 @@
 """What attacks found of a client, beside what they would have found without it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -40,6 +41,12 @@ class Found:
             None if labels is None else float((labels == true_labels).float().mean()),
         )
 
+    def __str__(self) -> str:
+        parts = [] if self.ssim is None else [f"similarity {self.ssim:.2f}"]
+        if self.labels is not None:
+            parts.append(f"{100 * self.labels:.0f}% of labels")
+        return ", ".join(parts)
+
 
 @dataclass(frozen=True)
 class Exposure:
@@ -51,7 +58,8 @@ class Exposure:
     attacks: what each found, by its name.
     mean_image, another: what the mean image of the right class would be, and another image of
         it, out of images that are nobody's.
-    chance: of a label, by guessing; most_common: share of the client's most common class.
+    chance: of a label, by guessing.
+    most_common: share of the client's most common class, where that is known.
     to_generate: share of the labels to generate that are read off the generator's head; None if
         it embeds none.
     """
@@ -63,7 +71,7 @@ class Exposure:
     mean_image: Found
     another: Found
     chance: float
-    most_common: float
+    most_common: float | None
     to_generate: float | None
 
     @property
@@ -80,3 +88,19 @@ class Exposure:
         if best <= self.mean_image.ssim + NOTHING:
             return HIDDEN
         return RECOGNISABLE if best >= self.another.ssim + _MORE_THAN_CLASS else BLURRED
+
+    def as_dict(self) -> dict[str, Any]:
+        """For summary.json."""
+        return {
+            "domain": self.domain,
+            "cut": self.cut,
+            "images": self.word,
+            "attacks": {name: asdict(attack) for name, attack in self.attacks.items()},
+            "without_attack": {
+                "mean image of the class": asdict(self.mean_image),
+                "another image of the class": asdict(self.another),
+                "label by chance": self.chance,
+                "share of the most common label": self.most_common,
+            },
+            "labels_to_generate": self.to_generate,
+        }

@@ -15,6 +15,20 @@ from huscf_flwr.nets import run_blocks
 
 
 @dataclass(frozen=True)
+class Release:
+    """What a head gave of a batch.
+
+    Attributes
+    ----------
+    blocks: the head, in training mode, with the parameters that it had.
+    sent: what it gave, float (B, *features).
+    """
+
+    blocks: Sequence[nn.Module]
+    sent: Tensor
+
+
+@dataclass(frozen=True)
 class Inverted:
     """What a head was given, as far as it was found.
 
@@ -22,7 +36,8 @@ class Inverted:
     ----------
     inputs: images or latent vectors, float (B, *shape).
     labels: shares of the classes, float (B, classes); None if the head embeds no labels.
-    error: mean square of what is left between what was sent and what these give, by its variance.
+    error: mean square of what is left between what was sent and what these give, by its
+        variance; the mean over releases.
     """
 
     inputs: Tensor
@@ -31,8 +46,7 @@ class Inverted:
 
 
 def invert(
-    blocks: Sequence[nn.Module],
-    sent: Tensor,
+    releases: Sequence[Release],
     shape: Sequence[int],
     num_classes: int,
     *,
@@ -43,21 +57,22 @@ def invert(
 
     All of a batch at once, for normed layers tie its samples together. By L-BFGS; where the
     blocks give more numbers than they get, and the optimiser arrives, the inputs are exact.
+    Several releases of the same batch, with other parameters, have more numbers together.
 
     Parameters
     ----------
-    blocks: the head, in training mode, with the parameters that it had.
-    sent: what it gave, float (B, *features).
+    releases: what was sent of it, once or more often.
     shape: of an input.
     num_classes: that labels are of.
     steps: iterations at most.
     seed: of where it begins.
     """
     random = torch.Generator().manual_seed(seed)
-    inputs = 0.1 * torch.randn((len(sent), *shape), generator=random, dtype=sent.dtype)
-    logits = torch.zeros(len(sent), num_classes, dtype=sent.dtype)
-    placeholders = torch.zeros(len(sent), dtype=torch.long)
-    scale = sent.var().clamp(min=torch.finfo(sent.dtype).tiny)
+    size, dtype = len(releases[0].sent), releases[0].sent.dtype
+    inputs = 0.1 * torch.randn((size, *shape), generator=random, dtype=dtype)
+    logits = torch.zeros(size, num_classes, dtype=dtype)
+    placeholders = torch.zeros(size, dtype=torch.long)
+    scales = [one.sent.var().clamp(min=torch.finfo(dtype).tiny) for one in releases]
     optimiser = torch.optim.LBFGS(
         [inputs.requires_grad_(), logits.requires_grad_()],
         max_iter=steps,
@@ -66,10 +81,17 @@ def invert(
         tolerance_change=1e-12,
         line_search_fn="strong_wolfe",
     )
-    with _labels_as_shares(blocks, logits) as embeddings:
+    with ExitStack() as stack:
+        embeddings = [
+            stack.enter_context(_labels_as_shares(one.blocks, logits)) for one in releases
+        ]
 
         def loss() -> Tensor:
-            return (run_blocks(blocks, inputs, placeholders) - sent).square().mean() / scale
+            errors = [
+                (run_blocks(one.blocks, inputs, placeholders) - one.sent).square().mean() / scale
+                for one, scale in zip(releases, scales, strict=True)
+            ]
+            return torch.stack(errors).mean()
 
         def step() -> float:
             optimiser.zero_grad()
@@ -82,7 +104,7 @@ def invert(
         optimiser.step(step)
         with torch.no_grad():
             error = float(loss())
-    shares = logits.detach().softmax(dim=1) if embeddings else None
+    shares = logits.detach().softmax(dim=1) if any(embeddings) else None
     return Inverted(inputs.detach(), shares, error)
 
 

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 RANGE = 2.0
 """Between the darkest and the brightest value of an image."""
@@ -16,6 +15,9 @@ def ssim(images: Tensor, others: Tensor) -> Tensor:
 
     Source: Wang et al., 2004, with their window of 11 pixels; values beyond the range are cut off.
     """
+    # Here, since it is heavy, and devices that compare nothing do without.
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     found = structural_similarity_index_measure(
         images.clamp(-1.0, 1.0), others.clamp(-1.0, 1.0), data_range=RANGE, reduction="none"
     )

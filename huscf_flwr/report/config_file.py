@@ -4,7 +4,8 @@ import json
 import sys
 from importlib.metadata import version
 
-from huscf_flwr.config import RunConfig, Value
+from huscf_flwr.config import RunConfig
+from huscf_flwr.keys import Value
 
 _VERSIONS = ("flwr", "numpy", "scikit-learn", "torch")
 

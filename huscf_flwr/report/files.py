@@ -33,6 +33,8 @@ OTHERS = "other_clusters"
 """In summary.json, of a domain: the scores of clusters that have fewer of its clients."""
 AUDIT = "audit"
 """In summary.json what attacks found, and the folder with their pictures."""
+OWN_AUDIT = "own_audit"
+"""In summary.json what clients found by attacks of their own on what they send."""
 DETAILS = "details"
 """In summary.json, beside scores: how they were computed."""
 

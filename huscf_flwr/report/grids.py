@@ -1,5 +1,6 @@
 """Pictures of many images side by side: one column per class, of generated and of real ones."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from huscf_flwr.nets.generator import Generator
 GRID_ROWS = 8
 """Images of each class in the grids of a run."""
 
+_STRIP = 12  # images in a strip
 _VISIBLE = 48  # pixels that an image has at least
 
 
@@ -47,3 +49,14 @@ def save_images(images: Tensor, path: Path, columns: int) -> None:
     enlarged = to_uint8(images).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     grid = make_grid(enlarged, nrow=columns, padding=4, pad_value=128)
     Image.fromarray(grid.permute(1, 2, 0).numpy()).save(path, format="PNG")
+
+
+def save_strips(rows: Sequence[Tensor], path: Path) -> None:
+    """A picture with the first images of each of `rows`, (n, C, H, W), below each other.
+
+    Raises
+    ------
+    OSError: the file cannot be written.
+    """
+    columns = min(_STRIP, len(rows[0]))
+    save_images(torch.cat([row[:columns] for row in rows]), path, columns)

@@ -7,9 +7,9 @@ from typing import Any
 
 from huscf_flwr.config import RunConfig
 from huscf_flwr.evaluation.scores import REAL
-from huscf_flwr.report import exposure, figures
+from huscf_flwr.report import audit_tables, figures
 from huscf_flwr.report.figures import Picture
-from huscf_flwr.report.files import AUDIT, TRAINING, RunFiles, flat, read_run
+from huscf_flwr.report.files import AUDIT, OWN_AUDIT, TRAINING, RunFiles, flat, read_run
 from huscf_flwr.report.rendering import readable, render
 from huscf_flwr.report.template import RUN
 from huscf_flwr.system.files import replacing
@@ -94,7 +94,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         if timeline.exists()
         else None,
         "data": figures.data(run),
-        "promised": exposure.promise(run.summary.get("local_privacy")),
+        "promised": audit_tables.promise(run.summary.get("local_privacy")),
         "exposure": _exposure(run),
         "costs": _cost_rows(run),
         "exchanges": [
@@ -183,8 +183,8 @@ def _strips(run: RunFiles) -> Iterator[tuple[str, list[Picture]]]:
 
 
 def _exposure(run: RunFiles) -> dict[str, Any] | None:
-    """What an audit found; None where there was none."""
-    audit = run.summary.get(AUDIT)
+    """What an audit found, or else clients' own did; None where there was neither."""
+    audit = run.summary.get(AUDIT) or run.summary.get(OWN_AUDIT)
     if audit is None:
         return None
     seen: set[tuple[str, str]] = set()
@@ -194,15 +194,16 @@ def _exposure(run: RunFiles) -> dict[str, Any] | None:
         kind = (client["domain"], client["cut"])
         if kind not in seen and path.exists():
             seen.add(kind)
-            what = f"client {number}, {client['domain']}, cut {client['cut']}"
+            what = f"client {audit_tables.named(number, client)}, cut {client['cut']}"
             rows = "; ".join(["real", *client["attacks"]])
             strips.append(figures.image(path, f"Images of {what}: {rows}", f"{what}: {rows}"))
     return {
+        "own": AUDIT not in run.summary,
         "after": audit["after_round"],
         "images": audit["images_of_a_client"],
         "not_audited": audit["not_audited"],
         "strips": strips,
-        "tables": list(exposure.tables(audit)),
+        "tables": list(audit_tables.tables(audit)),
     }
 
 

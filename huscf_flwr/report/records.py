@@ -7,6 +7,7 @@ import numpy as np
 
 from huscf_flwr.evaluation.scores import Scores
 from huscf_flwr.nets import State
+from huscf_flwr.privacy.own_audit import Seen
 from huscf_flwr.split.cuts import Cut
 
 
@@ -35,7 +36,7 @@ class ClientInfo:
 
 @dataclass(frozen=True)
 class ClientRound:
-    """One client's part in one round."""
+    """One client's part in one round; `seen` is what it found of what it sends, if it looked."""
 
     info: ClientInfo
     cluster: int
@@ -44,6 +45,7 @@ class ClientRound:
     generator_loss: float
     discriminator_loss: float
     peak_memory_mb: float
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True)

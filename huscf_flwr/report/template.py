@@ -208,7 +208,8 @@ computes, sends and receives, and keeps the server busy.</p>
 <h2 id="exposure">{{ sections.exposure }}</h2>
 {% if promised %}<p>{{ promised }}</p>{% endif %}
 {% if exposure %}
-<p>Attacks on the first {{ exposure.images }} images of each client, by what it sends of them with
+<p>{% if exposure.own %}Found by the clients themselves, who tell numbers alone: attacks{% else -%}
+Attacks{% endif %} on {{ exposure.images }} images of each client, by what it sends of them with
 the parameters after round {{ exposure.after }}, as whoever runs the server could. Similarity is
 structural, 1 for equal images; shares are of labels that are right.
 {% if exposure.not_audited %}Not audited, as they were not in the last round: client
@@ -223,8 +224,8 @@ are.</p>
 {% for picture in exposure.strips %}{{ grid(picture) }}{% endfor %}
 {% endif %}
 {% else %}
-<p>Not measured for this run: <code>huscf audit</code> attacks it as whoever runs the server
-could.</p>
+<p>Not measured for this run: <code>huscf audit</code> attacks a simulation as whoever runs the
+server could; with the key <code>audit-every</code>, clients do that to themselves.</p>
 {% endif %}
 
 <h2 id="costs">{{ sections.costs }}</h2>

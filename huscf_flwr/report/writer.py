@@ -29,10 +29,12 @@ from huscf_flwr.privacy.accounting import local_privacy
 from huscf_flwr.report.board import Board, require_tensorboard
 from huscf_flwr.report.checkpoint import Checkpoint, client_states
 from huscf_flwr.report.config_file import config_as_toml
-from huscf_flwr.report.files import BY_CUT, CLUSTERS, DETAILS, METRICS, OTHERS, PLACE, Member
+from huscf_flwr.report.files import CLUSTERS, METRICS, OWN_AUDIT, PLACE, Member
 from huscf_flwr.report.grids import GRID_ROWS, by_class, save_grid, save_images
+from huscf_flwr.report.own_audits import OwnAudits
 from huscf_flwr.report.page import write_page
 from huscf_flwr.report.records import ClientInfo, ClientScores, RoundRecord
+from huscf_flwr.report.summary import by_domain, of_clients
 from huscf_flwr.system.cpu import peak_memory_mb
 from huscf_flwr.system.files import replacing
 
@@ -56,6 +58,7 @@ class RunReport:
         self._data = config.data_settings(base_dir)
         self._label_table: np.ndarray | None = None
         self._base = Path(base_dir)
+        self._audits = OwnAudits(config)
         self._board: Board | None = None
         if config.tensorboard:
             require_tensorboard()
@@ -105,6 +108,7 @@ class RunReport:
         with self._spared("generators"):
             self.generators(record)
         log.info(self._round_line(record))
+        self._audits.add(record)
         for cluster, scores in record.client_scores.items():
             mean = ClientScores.mean(scores)
             log.info(
@@ -170,9 +174,9 @@ class RunReport:
             ),
             "adjusted_rand_index": ari,
             "clusters": len(record.models),
-            "domains": _by_domain(record),
+            "domains": by_domain(record),
             "clusters_scores": {
-                str(cluster): self._of_clients(scores)
+                str(cluster): of_clients(scores, self._config)
                 for cluster, scores in record.client_scores.items()
             },
             "costs_per_client_and_round": {
@@ -181,6 +185,7 @@ class RunReport:
                 "gflops": record.costs.flops / 1e9,
             },
             "local_privacy": self._local_privacy(),
+            OWN_AUDIT: self._audits.as_dict(),
             "iterations_per_second": round(self._client_iterations / self._fit_seconds, 2),
             "peak_memory_mb": {
                 "server": round(peak_memory_mb()),
@@ -272,19 +277,6 @@ class RunReport:
         noise = self._config.local_noise
         return None if noise is None else vars(local_privacy(noise, self._config.image_format))
 
-    def _of_clients(self, scores: Sequence[ClientScores]) -> dict[str, Any]:
-        """A cluster's scores of summary.json, of a round that ends the run."""
-        return {
-            **ClientScores.mean(scores),
-            "clients": len(scores),
-            DETAILS: {
-                "n_generated": self._config.utility_images,
-                "n_real": sum(score.images for score in scores),
-                "extractor": "classifiers of the clients' own training images",
-                "seed": self._config.seed,
-            },
-        }
-
     def _round_line(self, record: RoundRecord) -> str:
         losses = np.mean(
             [[c.generator_loss, c.discriminator_loss] for c in record.clients], axis=0
@@ -354,35 +346,6 @@ def _claimed(folder: Path) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def _by_domain(record: RoundRecord) -> dict[str, dict[str, Any]]:
-    """The scores of summary.json: of each domain's main cluster, and in it those of others."""
-    members = record.by_domain_and_cluster()
-    domains: dict[str, dict[str, Any]] = {}
-    for domain, main in record.main_clusters().items():
-        found = {
-            c: {"clients": len(members[d, c]), **scores.as_dict(), **_by_cut(record, d, c)}
-            for (d, c), scores in record.scores.items()
-            if d == domain
-        }
-        domains[domain] = {"cluster": main, **found.pop(main)}
-        if found:
-            domains[domain][OTHERS] = {str(cluster): scores for cluster, scores in found.items()}
-    return domains
-
-
-def _by_cut(record: RoundRecord, domain: str, cluster: int) -> dict[str, Any]:
-    found = record.by_cut.get((domain, cluster), {})
-    by_ends = {
-        ends: {
-            "clients": of.clients,
-            **of.scores.values(),
-            **({"utility": dict(of.scores.utility.metrics)} if of.scores.utility else {}),
-        }
-        for ends, of in found.items()
-    }
-    return {BY_CUT: by_ends} if by_ends else {}
 
 
 def _cell(value: Any) -> Any:

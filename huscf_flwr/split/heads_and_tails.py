@@ -30,9 +30,9 @@ class HeadsAndTails:
         own = client_blocks(cut, shapes)
         self.nets = PartialGAN(spec, state, gen=own[GEN], disc=own[DISC], device=device).train()
         gen, disc = cut.gen(shapes), cut.disc(shapes)
-        self._gen_head = [self.nets.gen[str(i)] for i in range(gen.head)]
+        self.gen_head = [self.nets.gen[str(i)] for i in range(gen.head)]
         self._gen_tail = [self.nets.gen[str(i)] for i in range(gen.tail, gen.length)]
-        self._disc_head = [self.nets.disc[str(i)] for i in range(disc.head)]
+        self.disc_head = [self.nets.disc[str(i)] for i in range(disc.head)]
         self._disc_tail = [self.nets.disc[str(i)] for i in range(disc.tail, disc.length)]
         self.optimisers = Optimisers(self.nets, learning_rate)
         self.exchanges = exchange_specs(cut, shapes, batch_size)
@@ -46,13 +46,13 @@ class HeadsAndTails:
         """One training iteration, in six exchanges; returns its `Losses`."""
         batch = batch.to(self.device, self.dtype)
 
-        gen_head = run_blocks(self._gen_head, batch.latent, batch.fake_labels)
+        gen_head = run_blocks(self.gen_head, batch.latent, batch.fake_labels)
         generated = (yield {"fake": gen_head})["fake"].requires_grad_()
         fake_images = run_blocks(self._gen_tail, generated)
 
         # Discriminator: fake and real pass it separately, as they do unsplit.
-        fake_head = run_blocks(self._disc_head, batch.shown(fake_images.detach()), batch.said)
-        real_head = run_blocks(self._disc_head, batch.images, batch.labels)
+        fake_head = run_blocks(self.disc_head, batch.shown(fake_images.detach()), batch.said)
+        real_head = run_blocks(self.disc_head, batch.images, batch.labels)
         segment = yield {"fake": fake_head, "real": real_head}
         fake_tail = segment["fake"].requires_grad_()
         real_tail = segment["real"].requires_grad_()
@@ -66,7 +66,7 @@ class HeadsAndTails:
 
         # Generator: through the stepped discriminator, whose parameters get no gradients.
         images_leaf = fake_images.detach().requires_grad_()
-        judge_head = run_blocks(self._disc_head, batch.shown(images_leaf), batch.said)
+        judge_head = run_blocks(self.disc_head, batch.shown(images_leaf), batch.said)
         judge_tail = (yield {"fake": judge_head})["fake"].requires_grad_()
         gen_loss = loss_if_real(run_blocks(self._disc_tail, judge_tail))
         (gradient,) = torch.autograd.grad(gen_loss, judge_tail)

@@ -16,6 +16,11 @@ _COPIES = ("cluster", "nearer to a member", "copies of a member")
 _FELLOWS = ("client", "label", "recognised", "in images of other labels")
 
 
+def named(number: str, client: Mapping[str, Any]) -> str:
+    """A client, and the domain of its images if that is known."""
+    return ", ".join(filter(None, (number, client["domain"])))
+
+
 def _client_rows(audit: Mapping[str, Any]) -> Rows:
     """A row for each client: how well its images and labels can be seen, beside what anybody
     would guess."""
@@ -26,7 +31,7 @@ def _client_rows(audit: Mapping[str, Any]) -> Rows:
         labels = [a["labels"] for a in client["attacks"].values() if a["labels"] is not None]
         found.append(
             [
-                f"{number}, {client['domain']}",
+                named(number, client),
                 client["cut"],
                 client["images"],
                 name,

@@ -18,7 +18,7 @@ from huscf_flwr.split.exchanges import Exchange
 from huscf_flwr.tensors import Tensors
 
 
-class Audit:
+class SpotCheck:
     """The heads and tails that clients with one cut begin a round with."""
 
     def __init__(self, spec: NetSpec, nets: PartialGAN, cut: Cut, fooled: float) -> None:
@@ -34,7 +34,7 @@ class Audit:
         self._fooled = fooled
 
     def expected(self, exchange: int, seen: Seen, rows: Tensor) -> dict[str, Tensor]:
-        """See `Auditor`."""
+        """See `SpotChecker`."""
         match Exchange(exchange):
             case Exchange.DISCRIMINATOR_STEP:
                 told = seen[Exchange.DISCRIMINATE][1]
@@ -53,7 +53,7 @@ class Audit:
                 return {}
 
     def belief(self, exchange: int, sent: Tensors) -> float | None:
-        """See `Auditor`."""
+        """See `SpotChecker`."""
         if exchange != Exchange.DISCRIMINATE:
             return None
         with torch.no_grad():

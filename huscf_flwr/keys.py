@@ -1,0 +1,93 @@
+"""What a key of a run is: its default, its help and its limits; values as users type them."""
+
+import math
+import tomllib
+from collections.abc import Iterable
+from dataclasses import Field, field
+from pathlib import Path
+from typing import Any
+
+from huscf_flwr.errors import UserError
+
+Value = str | int | float | bool
+
+
+def key(
+    default: Value,
+    help_: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    choices: tuple[Value, ...] = (),
+) -> Any:
+    """A field that is a key of a run, with its help and what its values may be."""
+    limits = {"help": help_, "at_least": at_least, "above": above, "choices": choices}
+    return field(default=default, metadata=limits)
+
+
+def read_settings(path: str | None, pairs: Iterable[str]) -> dict[str, Any]:
+    """Values by key from a TOML file, overridden by `key=value` pairs as typed by a user.
+
+    Raises
+    ------
+    UserError: the file cannot be read, or a pair has no `=`.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values.update(tomllib.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read as TOML: {error}") from None
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator:
+            raise UserError(f'"{pair}" is not key=value')
+        values[name] = _Typed(text)
+    return values
+
+
+_BOOLS = {"true": True, "false": False}
+
+
+class _Typed(str):
+    """Text that a user typed, to be read as whatever type its key has."""
+
+
+def name_of(field_name: str) -> str:
+    """The key of a field."""
+    return field_name.replace("_", "-")
+
+
+def typed(field_: Field[Any], value: Any) -> Value:
+    """A value as its key has it; raises `UserError` where it is of another type."""
+    wanted: type[Value] = type(field_.default)  # type: ignore[assignment]
+    if isinstance(value, _Typed) and wanted is not str:
+        try:
+            return _BOOLS[value] if wanted is bool else wanted(value)
+        except (ValueError, KeyError):
+            pass
+    if wanted is float and type(value) is int:
+        return float(value)
+    if wanted is str and isinstance(value, str):
+        return str(value)
+    if field_.name in ("clusters", "cohort") and type(value) is int:
+        return str(value)
+    if type(value) is not wanted:
+        kinds = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+        raise UserError(f"{name_of(field_.name)}={value!r}: must be {kinds[wanted]}")
+    checked: Value = value
+    return checked
+
+
+def check(field_: Field[Any], value: Any) -> None:
+    """Raise `UserError` if a value is beyond what its key allows."""
+    limits, name = field_.metadata, name_of(field_.name)
+    if limits["choices"] and value not in limits["choices"]:
+        allowed = ", ".join(str(choice) for choice in limits["choices"])
+        raise UserError(f"{name}={value}: must be one of {allowed}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{name}={value}: must be finite")
+    if limits["at_least"] is not None and value < limits["at_least"]:
+        raise UserError(f"{name}={value}: must be at least {limits['at_least']}")
+    if limits["above"] is not None and value <= limits["above"]:
+        raise UserError(f"{name}={value}: must be above {limits['above']}")
