@@ -5,14 +5,14 @@ from huscf_flwr.system import cpu  # isort: skip  (before torch)
 from flwr.app import Context
 from flwr.client import Client, ClientApp
 
+from huscf_flwr.clients.of_strategy import client_of
 from huscf_flwr.config import RunConfig
-from strategies import load_strategy
 
 
 def client_fn(context: Context) -> Client:
     """The client that the run's strategy works with, on this node."""
     config = RunConfig.from_mapping(context.run_config)
-    return load_strategy(config.strategy).client_class(context).to_client()
+    return client_of(config.strategy)(context).to_client()
 
 
 app = ClientApp(client_fn=client_fn)

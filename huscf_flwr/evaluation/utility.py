@@ -1,7 +1,6 @@
 """Utility: what a classifier trained on generated images only is worth on real ones."""
 
 import numpy as np
-from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 
 def classification_metrics(true: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
@@ -15,6 +14,13 @@ def classification_metrics(true: np.ndarray, predicted: np.ndarray) -> dict[str,
     ----------
     true, predicted: classes of n images, integers (n,).
     """
+    # Here, since it is heavy, and clients load this module for every message.
+    from sklearn.metrics import (
+        accuracy_score,
+        confusion_matrix,
+        precision_recall_fscore_support,
+    )
+
     occurring = np.unique(true)
     precision, recall, f1, _ = precision_recall_fscore_support(
         true, predicted, labels=occurring, average="macro", zero_division=0

@@ -16,6 +16,7 @@ from huscf_flwr.nets.blocks import (
     net_shapes,
     register_net,
     run_blocks,
+    unfilled_blocks,
     whole_net,
 )
 from huscf_flwr.nets.cgan import cgan
@@ -49,5 +50,6 @@ __all__ = [
     "select_blocks",
     "state_names",
     "to_arrays",
+    "unfilled_blocks",
     "whole_net",
 ]

@@ -7,11 +7,13 @@ before. Nothing but a net's own module knows how many blocks there are or what i
 
 import functools
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from huscf_flwr.errors import UserError
 
@@ -123,6 +125,37 @@ def build_blocks(spec: NetSpec) -> Blocks:
     return _REGISTRY[name](spec)
 
 
+def unfilled_blocks(spec: NetSpec) -> Blocks:
+    """Both nets of `spec` with whatever was in the memory for values.
+
+    Raises
+    ------
+    UserError: as `build_blocks`.
+    """
+    with _NoValues():
+        return build_blocks(spec)
+
+
+class _NoValues(TorchFunctionMode):
+    """Leaves out initialisation.
+
+    The meta device would do that, too, and load PyTorch's compiler, which takes a device's
+    process, made anew for every message, as long as all the rest of PyTorch.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
 @dataclass(frozen=True)
 class NetShapes:
     """Sizes that follow from a `NetSpec` alone.
@@ -140,10 +173,11 @@ class NetShapes:
 
 @functools.lru_cache(maxsize=32)
 def net_shapes(spec: NetSpec) -> NetShapes:
-    """Output shapes of all blocks, from a pass over meta tensors: nothing is computed."""
+    """Output shapes of all blocks, from a pass of two images through them."""
     batch = 2
-    with torch.device("meta"), torch.no_grad():
-        blocks = build_blocks(spec)
+    blocks = unfilled_blocks(spec)
+    nn.ModuleList([*blocks.generator, *blocks.discriminator]).eval()
+    with torch.no_grad():
         labels = torch.zeros(batch, dtype=torch.long)
 
         def shapes(net: list[nn.Module], first: Tensor) -> tuple[torch.Size, ...]:

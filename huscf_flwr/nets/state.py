@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from huscf_flwr.nets.blocks import NetSpec, build_blocks
+from huscf_flwr.nets.blocks import Blocks, NetSpec, build_blocks, unfilled_blocks
 from huscf_flwr.system.seeding import torch_seeded
 
 State = dict[str, Tensor]
@@ -39,14 +39,13 @@ class PartialGAN(nn.Module):
         RuntimeError: `state` lacks a name of these blocks, or has one in another shape.
         """
         super().__init__()
-        with torch.device("meta"):
-            blocks = build_blocks(spec)
+        blocks = unfilled_blocks(spec)
         self.gen = nn.ModuleDict({str(i): blocks.generator[i] for i in sorted(gen)})
         self.disc = nn.ModuleDict({str(i): blocks.discriminator[i] for i in sorted(disc)})
         own = {name: state[name] for name in self.state_dict() if name in state}
         for dtype in {value.dtype for value in own.values() if value.is_floating_point()}:
             self.to(dtype)
-        self.to_empty(device=device)
+        self.to(device)
         self.load_state_dict(own)
 
     def load(self, state: State) -> None:
@@ -57,11 +56,10 @@ class PartialGAN(nn.Module):
 def initial_state(spec: NetSpec, seed: int, dtype: torch.dtype = torch.float32) -> State:
     """All parameters and buffers of the whole net, freshly initialised from `seed`."""
     with torch_seeded(seed):
-        return _whole(spec).to(dtype).state_dict()
+        return _whole(build_blocks(spec)).to(dtype).state_dict()
 
 
-def _whole(spec: NetSpec) -> nn.Module:
-    blocks = build_blocks(spec)
+def _whole(blocks: Blocks) -> nn.Module:
     whole = nn.Module()
     whole.gen = nn.ModuleDict({str(i): b for i, b in enumerate(blocks.generator)})
     whole.disc = nn.ModuleDict({str(i): b for i, b in enumerate(blocks.discriminator)})
@@ -70,8 +68,7 @@ def _whole(spec: NetSpec) -> nn.Module:
 
 def state_names(spec: NetSpec, blocks: BlockIndices) -> list[str]:
     """Names of the parameters and buffers of these blocks, sorted."""
-    with torch.device("meta"):
-        return sorted(select_blocks(_whole(spec).state_dict(), blocks))
+    return sorted(select_blocks(_whole(unfilled_blocks(spec)).state_dict(), blocks))
 
 
 def select_blocks(state: State, blocks: BlockIndices) -> State:

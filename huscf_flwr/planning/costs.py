@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from huscf_flwr.nets import NetSpec, build_blocks, net_shapes
 
@@ -71,6 +70,8 @@ class NetCosts:
 @functools.lru_cache(maxsize=32)
 def net_costs(spec: NetSpec, batch_size: int) -> NetCosts:
     """The costs of all blocks of any registered net, for `batch_size` float32 samples."""
+    from torch.utils.flop_counter import FlopCounterMode  # here, since it is heavy
+
     shapes = net_shapes(spec)
     with torch.device("meta"), torch.no_grad():
         blocks = build_blocks(spec)
