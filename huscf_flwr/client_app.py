@@ -2,17 +2,25 @@
 
 from huscf_flwr.system import cpu  # isort: skip  (before torch)
 
+import itertools
+
 from flwr.app import Context
 from flwr.client import Client, ClientApp
 
 from huscf_flwr.clients.of_strategy import client_of
 from huscf_flwr.config import RunConfig
+from huscf_flwr.system.processes import age_s
+
+_messages = itertools.count()
 
 
 def client_fn(context: Context) -> Client:
     """The client that the run's strategy works with, on this node."""
     config = RunConfig.from_mapping(context.run_config)
-    return client_of(config.strategy)(context).to_client()
+    client = client_of(config.strategy)(context)
+    if next(_messages) == 0:  # a device's process is for this message
+        client.startup_s = age_s()
+    return client.to_client()
 
 
 app = ClientApp(client_fn=client_fn)

@@ -23,7 +23,13 @@ from huscf_flwr.privacy.own_audit import Seen
 from huscf_flwr.report.records import ClientScores
 from huscf_flwr.tensors import check_values
 
-_METRICS = ("generator-loss", "discriminator-loss", "peak-memory-mb")
+_METRICS = (
+    "generator-loss",
+    "discriminator-loss",
+    "peak-memory-mb",
+    "startup-seconds",
+    "training-seconds",
+)
 _SCORES = {*CHEAP_SCORES, *(name + REAL for name in CHEAP_SCORES)}
 _UTILITY = {"accuracy", "precision", "recall", "f1", "fpr"}
 
@@ -56,6 +62,8 @@ class Trained:
     also: what else was due, by names without a dot.
     losses: means over the round.
     peak_memory_mb: of its process.
+    startup_s, training_s: seconds that its process took to start for this round, if one did, and
+        that it trained with a server elsewhere.
     seen: what it found of what it sends, in a round with an audit.
     """
 
@@ -63,6 +71,8 @@ class Trained:
     also: State
     losses: Losses
     peak_memory_mb: float
+    startup_s: float
+    training_s: float
     seen: Seen | None
 
 
@@ -121,10 +131,14 @@ def checked_update(result: FitRes, expected: State) -> Trained:
             )
         if value.is_floating_point():
             check_values(value, name)
-    generator, discriminator, memory = (_finite(result.metrics, name) for name in _METRICS)
+    generator, discriminator, memory, startup_s, training_s = (
+        _finite(result.metrics, name) for name in _METRICS
+    )
     seen = Seen.from_metrics(result.metrics)
     also = {name: state.pop(name) for name in list(state) if "." not in name}
-    return Trained(state, also, Losses(generator, discriminator), memory, seen)
+    return Trained(
+        state, also, Losses(generator, discriminator), memory, startup_s, training_s, seen
+    )
 
 
 def checked_scores(client: int, result: EvaluateRes) -> ClientScores:

@@ -269,7 +269,8 @@ class GANStrategy(EvaluatingStrategy):
         those of the next.
         """
         if record := self._finished(server_round):
-            self.report.record(record)
+            scoring_s = time.monotonic() - self._round_started - record.seconds
+            self.report.record(replace(record, scoring_s=scoring_s))
             self.report.checkpoint(self.checkpoint(record.round))
 
     # Flower's lifecycle

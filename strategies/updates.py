@@ -97,5 +97,7 @@ class Combined:
             trained.losses.generator,
             trained.losses.discriminator,
             trained.peak_memory_mb,
+            trained.startup_s,
+            trained.training_s,
             trained.seen,
         )

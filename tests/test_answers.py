@@ -33,7 +33,13 @@ OK = Status(Code.OK, "")
 STATE = initial_state(SPEC, 0)
 OWN = {"partition": -1, "partitions": -1, "size": 10, "domain": ""}
 DEALT = {"partition": 1, "partitions": 4, "size": 10, "domain": "digits"}
-METRICS = {"generator-loss": 0.7, "discriminator-loss": 1.4, "peak-memory-mb": 300.0}
+METRICS = {
+    "generator-loss": 0.7,
+    "discriminator-loss": 1.4,
+    "peak-memory-mb": 300.0,
+    "startup-seconds": 2.5,
+    "training-seconds": 4.0,
+}
 SCORES = {
     "image_score": 1.5,
     "image_score_real": 2.5,
@@ -52,6 +58,7 @@ def test_good_answers_pass() -> None:
     assert checked_properties(OWN, {"digits"}).part is None
     back = checked_update(FitRes(OK, ndarrays_to_parameters(to_arrays(STATE)), 10, METRICS), STATE)
     assert back.state.keys() == STATE.keys() and back.peak_memory_mb == 300
+    assert (back.startup_s, back.training_s) == (2.5, 4.0)
     scores = checked_scores(3, EvaluateRes(OK, 3.0, 5, {**SCORES, "accuracy": 0.5}))
     assert (scores.client, scores.images, scores.values["accuracy"]) == (3, 5, 0.5)
 

@@ -88,6 +88,25 @@ def test_those_who_are_there_are_waited_for_and_those_who_never_came_are_not() -
     assert begun(rules.next(some, 2)) == [0, 1]
 
 
+def test_a_round_begins_together_if_its_clients_come_soon() -> None:
+    some, rules = seats(0, 0, 0, ready=False), Cohorts(4, Patience(PATIENCE), GRACE, 10.0)
+    some[1].joined = some[2].joined = False
+    be_ready(some[0], 20)
+    assert rules.next(some, 21) == Decision(wait_s=9.0)
+    be_ready(some[1], 25)
+    assert rules.next(some, 25) == Decision(wait_s=5.0)
+    do(decision := rules.next(some, 30), 30)  # one never came
+    assert begun(decision) == [0, 1]
+    assert begun(rules.next(some, 30)) == [0, 1]
+    be_ready(some[2], 31)
+    assert begun(rules.next(some, 31)) == [2]  # and is not waited for any more
+    others = seats(0, 0, ready=False)
+    others[1].joined = False
+    be_ready(others[0], 20)
+    be_ready(others[1], 24)
+    assert begun(rules.next(others, 24)) == [0, 1]
+
+
 def test_nothing_is_due_while_nobody_is_ready() -> None:
     """However long that takes: it is not for the cohorts to end a round."""
     assert cohorts(2).next(seats(0, 0, ready=False), 10 * PATIENCE) == Decision()

@@ -58,14 +58,14 @@ def bare() -> set[str]:
 
 
 def test_clients_load_little_more_than_torch_flwr_and_grpc(bare: set[str]) -> None:
-    assert loaded(_BARE + _CLIENTS) - bare == {"huscf_flwr", "safetensors"}
+    assert loaded(_BARE + _CLIENTS) - bare == {"huscf_flwr", "psutil", "safetensors"}
 
 
 def test_nor_does_a_round(bare: set[str], tmp_path: Path) -> None:
     settings = tiny(strategy="fedgan").as_dict()
     data = str(write_npz(tmp_path / "own.npz", images(30)))
     code = _ROUND.format(settings=settings, data=data)
-    assert loaded(code) - bare <= {"huscf_flwr", "safetensors", "PIL"}
+    assert loaded(code) - bare <= {"huscf_flwr", "psutil", "safetensors", "PIL"}
 
 
 def test_a_client_is_that_of_its_strategy() -> None:

@@ -6,6 +6,7 @@ lives in `context.state`. Images and labels are read in here; none is sent as su
 
 import io
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -104,7 +105,10 @@ class GANClient(NumPyClient, ABC):
         self.context = context
         self.config = RunConfig.from_mapping(context.run_config)
         self.shapes = net_shapes(self.config.net_spec)
+        self.startup_s = 0.0
+        """Seconds that a process took to start for this message, where one did."""
         self._size = 0
+        self._training_s = 0.0
 
     @abstractmethod
     def half(self, state: State, config: Config) -> GANHalf:
@@ -159,8 +163,10 @@ class GANClient(NumPyClient, ABC):
         RuntimeError: training failed; the message names the client and the cause.
         """
         part = self.begin(parameters, config)
+        began = time.monotonic()
         with _named(int(config["client"])):
             self.train(part, config)
+        self._training_s = time.monotonic() - began
         return self.finish(part, config)
 
     def begin(self, parameters: NDArrays, config: Config) -> ClientTraining:
@@ -202,6 +208,8 @@ class GANClient(NumPyClient, ABC):
                 "generator-loss": mean.generator,
                 "discriminator-loss": mean.discriminator,
                 "peak-memory-mb": peak_memory_mb(),
+                "startup-seconds": self.startup_s,
+                "training-seconds": self._training_s,
             }
             return to_arrays(half.nets.state_dict()), self._size, metrics
 

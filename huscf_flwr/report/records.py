@@ -36,7 +36,14 @@ class ClientInfo:
 
 @dataclass(frozen=True)
 class ClientRound:
-    """One client's part in one round; `seen` is what it found of what it sends, if it looked."""
+    """One client's part in one round.
+
+    Attributes
+    ----------
+    startup_s, training_s: seconds that its process took to start, where it did, and that it
+        trained with a server elsewhere.
+    seen: what it found of what it sends, if it looked.
+    """
 
     info: ClientInfo
     cluster: int
@@ -45,6 +52,8 @@ class ClientRound:
     generator_loss: float
     discriminator_loss: float
     peak_memory_mb: float
+    startup_s: float = 0.0
+    training_s: float = 0.0
     seen: Seen | None = None
 
 
@@ -120,6 +129,7 @@ class RoundRecord:
     scores: of clusters' generators against true domains, by domain and cluster, in simulation.
     by_cut: of those that clients really have, by the same and by where generators are cut.
     client_scores: what clients with data of their own found of their cluster's, by cluster.
+    scoring_s: seconds from having the averages to having all scores.
     """
 
     round: int
@@ -132,6 +142,7 @@ class RoundRecord:
     scores: Mapping[tuple[str, int], Scores] = field(default_factory=dict)
     by_cut: Mapping[tuple[str, int], Mapping[str, CutScores]] = field(default_factory=dict)
     client_scores: Mapping[int, Sequence[ClientScores]] = field(default_factory=dict)
+    scoring_s: float = 0.0
 
     def by_domain_and_cluster(self) -> dict[tuple[str, int], list[ClientRound]]:
         """Clients grouped by true domain and cluster, sorted."""

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from huscf_flwr.report.grids import GRID_ROWS, by_class, save_grid, save_images
 from huscf_flwr.report.own_audits import OwnAudits
 from huscf_flwr.report.page import write_page
 from huscf_flwr.report.records import ClientInfo, ClientScores, RoundRecord
+from huscf_flwr.report.round_times import RoundTimes, advice
 from huscf_flwr.report.summary import by_domain, of_clients
 from huscf_flwr.system.cpu import peak_memory_mb
 from huscf_flwr.system.files import replacing
@@ -59,6 +61,7 @@ class RunReport:
         self._label_table: np.ndarray | None = None
         self._base = Path(base_dir)
         self._audits = OwnAudits(config)
+        self._times: list[RoundTimes] = []
         self._board: Board | None = None
         if config.tensorboard:
             require_tensorboard()
@@ -109,6 +112,7 @@ class RunReport:
             self.generators(record)
         log.info(self._round_line(record))
         self._audits.add(record)
+        self._add_times(record)
         for cluster, scores in record.client_scores.items():
             mean = ClientScores.mean(scores)
             log.info(
@@ -186,6 +190,7 @@ class RunReport:
             },
             "local_privacy": self._local_privacy(),
             OWN_AUDIT: self._audits.as_dict(),
+            "round_seconds": asdict(RoundTimes.mean(self._times)) if self._times else None,
             "iterations_per_second": round(self._client_iterations / self._fit_seconds, 2),
             "peak_memory_mb": {
                 "server": round(peak_memory_mb()),
@@ -201,6 +206,14 @@ class RunReport:
         recovered = "" if ari is None else f", adjusted Rand index {ari:.2f}"
         log.info("%d clusters%s, %.0f s in all", len(record.models), recovered, summary["seconds"])
         log.info("results in %s", self.folder)
+
+    def _add_times(self, record: RoundRecord) -> None:
+        """Take up, and log, where a round's time went."""
+        if (times := RoundTimes.of(record)) is not None:
+            self._times.append(times)
+            log.info("  of round %d: %s", record.round, times)
+            if advised := advice(self._times):
+                log.info(advised)
 
     def _write_page(self) -> None:
         with self._spared("report.html"):

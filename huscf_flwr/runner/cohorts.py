@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from huscf_flwr.procedure import ServerHalf
 from huscf_flwr.runner.patience import Patience
 
+TOGETHER_SECONDS = 10.0
+"""A round's first iteration waits for those who have not come: devices start seconds apart, and
+short rounds would be trained by one client after the other."""
+
 
 def share(clients: int, size: int | None) -> int:
     """How many of these clients share the next iteration, so that cohorts are equally large.
@@ -91,11 +95,13 @@ class Cohorts:
         of the round that train with the same half of the server, who are waited for.
     patience: how long anybody is waited for.
     grace_s: how long a client whose connection broke may take to come back.
+    together_s: how long the first who is ready waits for those who have not come.
     """
 
     size: int | None
     patience: Patience
     grace_s: float
+    together_s: float = 0.0
     _given_up: set[int] = field(default_factory=set, init=False)
 
     def gone(self, seats: Iterable[Seat], now: float) -> list[Seat]:
@@ -108,6 +114,8 @@ class Cohorts:
         wait_s = self._until_back(seats, now)
         if not any(seat.ready for seat in there):
             return Decision(wait_s=wait_s)
+        if (together_s := self._until_together(seats, now)) > 0:
+            return Decision(wait_s=together_s if wait_s is None else min(together_s, wait_s))
         level = min(seat.iteration for seat in there)
         due = [seat for seat in there if seat.iteration == level]
         waiting = {id(s.half): self._of_half(s.half, due, seats) for s in due}
@@ -151,6 +159,14 @@ class Cohorts:
         absent = [s for s in seats if not s.joined and not s.finished and s.half is half]
         awaited = 0 if self.size is not None or id(half) in self._given_up else len(absent)
         return [s for s in here if s.ready], [s for s in here if not s.ready], awaited
+
+    def _until_together(self, seats: Sequence[Seat], now: float) -> float:
+        """Seconds for which those who are ready to begin the round wait for the others."""
+        coming = any(not seat.joined and not seat.finished for seat in seats)
+        if not coming or any(seat.iteration for seat in seats):
+            return 0.0
+        together_s = min(self.together_s, self.patience.longest_s)
+        return min(seat.since for seat in seats if seat.ready) + together_s - now
 
     def _until_back(self, seats: Iterable[Seat], now: float) -> float | None:
         return min((max(0.0, back_by - now) for _, back_by in self._broken(seats)), default=None)

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from huscf_flwr.procedure import ServerIteration
-from huscf_flwr.runner.cohorts import Cohorts, Decision, Seat
+from huscf_flwr.runner.cohorts import TOGETHER_SECONDS, Cohorts, Decision, Seat
 from huscf_flwr.runner.desks import EchoDesk, SessionDesk
 from huscf_flwr.runner.pace import Pace, Progress, Stopwatch
 from huscf_flwr.runner.patience import Patience
@@ -73,7 +73,7 @@ class Runner:
         self._echoes: list[tuple[Frame, Future[Frame]]] = []
         self._error: BaseException | None = None
         self._closed = False
-        self._told_of_turns = False
+        self._in_turns = False
         self._thread = threading.Thread(target=self._run, name="runner", daemon=True)
         self._thread.start()
 
@@ -86,7 +86,8 @@ class Runner:
         """
         in_order = sorted(plans, key=lambda plan: plan.client)
         sessions = {plan.token: Session(round_, plan) for plan in in_order}
-        cohorts = Cohorts(self.settings.cohort, self._patience, RECONNECT_SECONDS)
+        together_s = 0.0 if self._in_turns else TOGETHER_SECONDS
+        cohorts = Cohorts(self.settings.cohort, self._patience, RECONNECT_SECONDS, together_s)
         with self._changed:
             self._round = _Round(round_, sessions, cohorts)
             self._changed.notify_all()
@@ -160,8 +161,8 @@ class Runner:
         """Say once if some clients begin a round when others have been through with it."""
         seats = [session.seat for session in round_.sessions.values()]
         done = sum(seat.finished and not seat.failed for seat in seats)
-        if done and not self._told_of_turns:
-            self._told_of_turns = True
+        if done and not self._in_turns:
+            self._in_turns = True
             self._warn(
                 f"{done} of {len(seats)} clients finished round {round_.number} before others "
                 "began it, so the server's blocks see them in turns: a simulation's pool has too "

@@ -1,11 +1,18 @@
-"""Processes that somebody started and left behind."""
+"""Processes: for how long this one has been there, and those that somebody left behind."""
 
 import os
+import time
 from contextlib import suppress
 
 import psutil
 
 _SECONDS = 10.0
+
+
+def age_s() -> float:
+    """Seconds since this process began."""
+    began: float = psutil.Process().create_time()
+    return max(0.0, time.time() - began)
 
 
 def end_left(key: str, value: str) -> int:
