@@ -7,7 +7,7 @@ export FLWR_TELEMETRY_ENABLED ?= 0
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION = 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test faults lint install clean
+.PHONY: demo devices-demo test faults lint install clean
 
 # One thread a process: clients and server share the cores by being many.
 demo: install
@@ -16,6 +16,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest
+
+# A server and three devices on this machine, by the commands that README has for them.
+devices-demo: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m simulations.rehearsal
 
 # Attacks and faults, on real processes: a line for each.
 faults: install

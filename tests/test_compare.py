@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from conftest import images, table, write_npz
 from filelock import FileLock
-from programs import free_port, process, until
 
 import strategies
 from huscf_flwr.cli import main
 from huscf_flwr.errors import UserError
 from huscf_flwr.keys import read_settings
 from simulations.compare import plan_runs, read_methods
+from simulations.rehearsal import free_port, process, until
 
 MORTAL = """\
 import os

@@ -64,3 +64,24 @@ def test_the_procedure_learns_the_same_in_one_process_and_over_the_network(
         states = [bytes_of(half.layers.state_dict()) for half in (server, *halves)]
         ends.append((states, [client.results for client in clients.values()]))
     assert ends[0] == ends[1]
+
+
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+
+
+def _anchors(page: Path) -> set[str]:
+    """What links may point to in a page, as GitHub names it."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.MULTILINE)
+    words = [re.sub(r"[^\w\- ]", "", title.lower()) for title in titles]
+    return {text.replace(" ", "-") for text in words}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        assert not anchor or anchor in _anchors(found), target

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from programs import SMALL, Deployment, deployment, family, flwr_command, until
+from programs import SMALL, deployment, flwr_command
+
+from simulations.rehearsal import Rehearsal, family, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -19,7 +21,7 @@ EVERYBODY = [0, 1, 2, 3]
 class Run:
     """A run of a deployment, which goes on in the background."""
 
-    def __init__(self, running: Deployment, name: str, **keys: object) -> None:
+    def __init__(self, running: Rehearsal, name: str, **keys: object) -> None:
         self.output = running.folder / name
         self.log = running.folder / f"{name}.log"
         settings = {
@@ -66,7 +68,7 @@ class Run:
 
 
 @pytest.fixture
-def running(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+def running(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rehearsal]:
     """A server and its devices, from their kits, in whose Flower `flwr run` starts runs."""
     with deployment(tmp_path, NODES) as started:
         monkeypatch.setenv("FLWR_HOME", str(started.home))
@@ -80,19 +82,19 @@ def kill(processes: list[psutil.Process]) -> None:
     psutil.wait_procs(processes, timeout=10)
 
 
-def named(running: Deployment, program: str) -> list[psutil.Process]:
+def named(running: Rehearsal, program: str) -> list[psutil.Process]:
     """Those of the server's processes that run a program."""
     return [p for p in family(running.server) if program in " ".join(p.cmdline())]
 
 
 @pytest.mark.fault("4 devices over TLS, each with its key, 3 rounds", lost="nothing")
-def test_four_devices(running: Deployment) -> None:
+def test_four_devices(running: Rehearsal) -> None:
     found = Run(running, "out", **{"num-server-rounds": FEW}).end()
     assert found == dict.fromkeys(range(1, FEW + 1), EVERYBODY)
 
 
 @pytest.mark.fault("SIGKILL of a device, which is started again", lost="its part of a few rounds")
-def test_a_device_that_is_killed_comes_back_as_the_same_client(running: Deployment) -> None:
+def test_a_device_that_is_killed_comes_back_as_the_same_client(running: Rehearsal) -> None:
     run = Run(running, "out")
     run.round(1)
     kill(family(running.nodes[2]))
@@ -104,7 +106,7 @@ def test_a_device_that_is_killed_comes_back_as_the_same_client(running: Deployme
 
 
 @pytest.mark.fault("SIGSTOP of a device beyond its deadline", lost="its part of a few rounds")
-def test_a_device_that_stands_still_is_left_out_and_back(running: Deployment) -> None:
+def test_a_device_that_stands_still_is_left_out_and_back(running: Rehearsal) -> None:
     run = Run(running, "out")
     run.round(1)
     stopped = family(running.nodes[3])
@@ -120,7 +122,7 @@ def test_a_device_that_stands_still_is_left_out_and_back(running: Deployment) ->
 
 
 @pytest.mark.fault("SIGKILL of the ServerApp, and the run resumed", lost="the round it was in")
-def test_a_killed_server_app(running: Deployment) -> None:
+def test_a_killed_server_app(running: Rehearsal) -> None:
     few = {"num-server-rounds": FEW}
     run = Run(running, "out", **few)
     run.round(1)
@@ -131,7 +133,7 @@ def test_a_killed_server_app(running: Deployment) -> None:
 
 
 @pytest.mark.fault("SIGKILL of the SuperLink, and all started again", lost="the round it was in")
-def test_a_killed_superlink(running: Deployment) -> None:
+def test_a_killed_superlink(running: Rehearsal) -> None:
     few = {"num-server-rounds": FEW}
     run = Run(running, "out", **few)
     run.round(1)

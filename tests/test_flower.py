@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from conftest import images, write_npz
-from programs import SMALL, flwr_run, free_port, process
+from programs import SMALL, flwr_run
+
+from simulations.rehearsal import free_port, process
 
 
 @contextmanager

@@ -143,6 +143,10 @@ fi
 here=$(cd "$(dirname "$0")" && pwd)
 data=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 shift
+# What Flower remembers, and the app that the server sends, of this device alone.
+export FLWR_HOME="$here/flower"
+# How often Flower's SuperExec asks for work, in seconds; a second, if nothing is said.
+export FLWR_SUPEREXEC_TASK_POLL_INTERVAL="${FLWR_SUPEREXEC_TASK_POLL_INTERVAL:-0.1}"
 tries=10
 trap 'trap "" INT TERM; kill "$node"; wait "$node"; exit 143' INT TERM
 while began=$(date +%s); do
