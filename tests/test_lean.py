@@ -2,10 +2,14 @@
 
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from conftest import PROJECT, images, tiny, write_npz
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from huscf_flwr.clients.of_strategy import CLIENTS, client_of
 from strategies import STRATEGIES
@@ -66,6 +70,59 @@ def test_nor_does_a_round(bare: set[str], tmp_path: Path) -> None:
     data = str(write_npz(tmp_path / "own.npz", images(30)))
     code = _ROUND.format(settings=settings, data=data)
     assert loaded(code) - bare <= {"huscf_flwr", "psutil", "safetensors", "PIL"}
+
+
+def _of_a_device() -> set[str]:
+    """Distributions that the group `device` brings, by their normalised names."""
+    with (PROJECT / "pyproject.toml").open("rb") as file:
+        group = tomllib.load(file)["dependency-groups"]["device"]
+    found: set[str] = set()
+    due = [Requirement(line) for line in group]
+    while due:
+        requirement = due.pop()
+        name = canonicalize_name(requirement.name)
+        if name in found or (requirement.marker and not requirement.marker.evaluate()):
+            continue
+        found.add(name)
+        due += [Requirement(line) for line in metadata.requires(name) or ()]
+    return found
+
+
+_WITHOUT = """
+import sys
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+    def find_spec(self, name, path=None, target=None):
+        missing = name.partition(".")[0] in {missing!r}
+        return None if missing else self.finder.find_spec(name, path, target)
+sys.meta_path[:] = map(Without, sys.meta_path)
+"""
+_ALL_MESSAGES = """
+from huscf_flwr.nets import GEN, select_blocks
+client.evaluate(
+    to_arrays(select_blocks(initial_state(config.net_spec, 0), {GEN: range(9)})),
+    {"client": 0, "utility": True},
+)
+split = client_of("huscf")(context)
+assert split.get_properties({"runner-address": ""})["flops-per-s"] > 0
+"""
+
+
+def test_a_device_needs_no_more_than_its_group(tmp_path: Path) -> None:
+    device = _of_a_device()
+    assert not device & {"ray", "matplotlib", "tensorboard"}
+    packages = metadata.packages_distributions()
+    missing = {
+        module
+        for module, distributions in packages.items()
+        if not {canonicalize_name(one) for one in distributions} & device
+    } - {"huscf_flwr", "strategies", "simulations"}
+    data = str(write_npz(tmp_path / "own.npz", images(30)))
+    settings = tiny(strategy="fedgan", devices="measured", image_noise=0.0).as_dict()
+    round_ = _ROUND.format(settings=settings, data=data)
+    found = loaded(_WITHOUT.format(missing=missing) + round_ + _ALL_MESSAGES)
+    assert "sklearn" in found and not found & missing
 
 
 def test_a_client_is_that_of_its_strategy() -> None:
