@@ -26,7 +26,7 @@ BOUNDED = {
     "flwr run": f"{{}} --run-config '{_BRIEF}'",
     "huscf train": f"{{}} {_BRIEF}",
     "huscf compare": "huscf compare simulations/scenario-3-offline.toml --strategy huscf,fedgan "
-    f"--seeds 2 {_BRIEF}",
+    f"--seeds 1 {_BRIEF}",
 }
 """What is typed in place of a command that begins like this; `{}` is the command."""
 
