@@ -39,6 +39,7 @@ from strategies.defences import Defences
 from strategies.devices import ClientDevices
 from strategies.evaluating import EvaluatingStrategy
 from strategies.failures import FitFailures, RoundLost, explain
+from strategies.returned import check_returns
 from strategies.roster import Roster
 from strategies.scoring import Scoring
 from strategies.updates import Combined, Update, good_updates
@@ -78,6 +79,7 @@ class GANStrategy(EvaluatingStrategy):
         UserError: the net cannot be built as configured; the run to resume has no checkpoint,
             another strategy or net, or all the rounds; or Inception's weights cannot be had.
         """
+        check_returns(self)
         self.config = config
         self.report = report
         self.base_dir = base_dir
@@ -108,7 +110,7 @@ class GANStrategy(EvaluatingStrategy):
         self._round_started = 0.0
         self._iterations = 0
         self._told_bytes: dict[int, int] = {}
-        self._instructed: list[ClientInfo] = []
+        self._given: list[tuple[ClientInfo, State]] = []
         self._record: RoundRecord | None = None
 
     # What a strategy decides
@@ -197,7 +199,7 @@ class GANStrategy(EvaluatingStrategy):
 
     def progress(self) -> Progress:
         """Where the round stands."""
-        return Progress(0, self._iterations * len(self._instructed), "clients train on their own")
+        return Progress(0, self._iterations * len(self._given), "clients train on their own")
 
     def exchanged(self, info: ClientInfo) -> tuple[int, int]:
         """Bytes that a client sends and gets within an iteration."""
@@ -295,10 +297,9 @@ class GANStrategy(EvaluatingStrategy):
         self._iterations = self.config.local_epochs * batches
         self._round_started = time.monotonic()
         extras = self.open_round(server_round, infos, self._iterations)
-        self._instructed = infos
+        self._given = [(info, self.begins_with(info)) for info in infos]
         instructions = []
-        for proxy, info in present.items():
-            own = self.begins_with(info)
+        for proxy, (info, own) in zip(present, self._given, strict=True):
             config: Config = {
                 "round": server_round,
                 "client": info.number,
@@ -329,9 +330,7 @@ class GANStrategy(EvaluatingStrategy):
         activations, reasons = self.close_round()
         returned = {self.roster.number_of(proxy): result for proxy, result in results}
         updates = self.defences.in_line(
-            good_updates(self._instructed, returned, self._due, activations, reasons),
-            self.begins_with,
-            reasons,
+            good_updates(self._given, returned, self.due, activations, reasons), reasons
         )
         explain(server_round, reasons, failures)
         if not updates:
@@ -390,7 +389,7 @@ class GANStrategy(EvaluatingStrategy):
             self.take_up(self._before)
         return RoundLost(problem)
 
-    def _due(self, info: ClientInfo) -> State:
+    def due(self, info: ClientInfo) -> State:
         """What a client has to return from a round, with the shapes and dtypes that are due."""
         own = select_blocks(next(iter(self.models.values())), self.client_blocks(info))
         return {**own, **self.also_due()}
