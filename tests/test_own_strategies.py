@@ -1,8 +1,11 @@
 """Strategies that users write: what they are given, what is asked of what they return."""
 
 import math
+import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,18 @@ import torch
 from conftest import tiny
 from flwr.common import parameters_to_ndarrays
 from flwr.server import SimpleClientManager
+from hypothesis import given
+from hypothesis import strategies as some
 from test_answers import OWN, Node
 
 from huscf_flwr.cli import main
 from huscf_flwr.config import RunConfig
+from huscf_flwr.errors import UserError
+from huscf_flwr.keys import key
 from huscf_flwr.nets import from_arrays, state_names
+from huscf_flwr.own_settings import as_text, read_own
 from huscf_flwr.split.cuts import Cut
+from simulations.compare import plan_runs
 from simulations.engine import Engine, InProcessClient
 from strategies import MDGAN, FedGAN, GANStrategy, HuSCF
 from strategies.failures import StrategyError
@@ -24,6 +33,12 @@ from strategies.roster import Roster
 from strategies.updates import Combined, Update, held_by_all
 
 pytestmark = pytest.mark.usefixtures("few_steps")
+
+SMALL = [
+    "domains=one.npz", "num-clients=2", "num-classes=3", "width=2", "batch-size=4",
+    "local-epochs=1", "num-server-rounds=1", "utility-images=100", "clusters=1",
+    "output-dir=out",
+]  # fmt: skip
 
 
 def engine_of(strategy: type[GANStrategy], folder: Path, **settings: Any) -> Engine:
@@ -178,9 +193,7 @@ def test_it_is_said_in_one_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    keys = ["num-classes=3", "width=2", "batch-size=4", "local-epochs=1", "num-clients=2"]
-    keys += ["domains=one.npz", "clusters=1", f"strategy={__name__}:Mixed"]
-    assert main(["train", *keys]) == 1
+    assert main(["train", *SMALL, f"strategy={__name__}:Mixed"]) == 1
     error = capsys.readouterr().err
     assert error.splitlines()[-1] == (
         "huscf: Mixin.weigh returned ({}, {}): must have a weight for each of the clients 0, 1, "
@@ -202,3 +215,162 @@ def test_latecomers_are_not_left_out_for_a_mistake_of_the_strategys() -> None:
     manager.register(Node("b", OWN))
     with pytest.raises(StrategyError, match="choose_cuts"):
         roster.present(manager)
+
+
+# Settings
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What can be set."""
+
+    most: float = key(2, "how much", above=0)
+    mode: str = key("soft", "how", choices=("soft", "hard"))
+    words: str = "a, b"
+    often: bool = False
+
+    def __post_init__(self) -> None:
+        if self.often and self.mode == "hard":
+            raise ValueError("often: not in the mode hard")
+
+
+class Limited(HuSCF):
+    """Has settings, which types know."""
+
+    settings = Limits()
+
+    def weigh(
+        self, server_round: int, updates: list[Update]
+    ) -> tuple[dict[int, float], dict[int, float]]:
+        most: float = self.settings.most
+        assert (most, self.settings.mode) == (3.0, "hard")
+        return super().weigh(server_round, updates)
+
+
+def test_a_run_sets_and_keeps_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "keys.toml").write_text('strategy-settings = "most=3, mode=hard"\n')
+    command = ["train", *SMALL, f"strategy={__name__}:Limited"]
+    assert main([*command, "strategy-settings=most=3,mode=hard"]) == 0
+    kept = tomllib.loads((folder / "out" / "config.toml").read_text())
+    assert kept["strategy-settings"] == "most=3.0,mode=hard,words='a, b',often=false"
+    again = [*command, "output-dir=again", "--config"]
+    assert main([*again, "keys.toml"]) == 0
+    assert main([*again[:-2], "output-dir=more", "--config", "again/config.toml"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("thershold=3", 'unknown key "thershold": known are mode, most, often, words'),
+        ("most=lots", "most='lots': must be a number"),
+        ("most=0", "most=0.0: must be above 0"),
+        ("most=inf", "most=inf: must be finite"),
+        ("mode=loud", "mode=loud: must be one of soft, hard"),
+        ("often=yes", "often='yes': must be true or false"),
+        ("most", '"most" is not key=value'),
+        ("words='a", "No closing quotation"),
+        ("often=true,mode=hard", "often: not in the mode hard"),
+    ],
+)
+def test_wrong_settings_are_named(text: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        read_own(Limits(), text)
+    assert str(error.value) == f"strategy-settings: {message}"
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A setting that cannot be typed."""
+
+    several: list[int] = field(default_factory=list)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "settings", "message"),
+    [
+        (Limited, Limits, "must be a dataclass, made with its defaults"),
+        (Limited, Odd(), "Odd.several: its default must be a whole number or a number or text"),
+        (HuSCF, HuSCF.settings, 'strategy-settings="most=3": the strategy declares no settings'),
+    ],
+)
+def test_what_cannot_have_settings(
+    strategy: type[GANStrategy], settings: object, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=message):
+        read_own(settings, "most=3")
+
+
+@given(some.floats(1e-300, 1e300), some.text(), some.booleans())
+def test_settings_are_written_as_they_are_read(most: float, words: str, often: bool) -> None:
+    settings = Limits(most=most, words=words, often=often)
+    assert read_own(Limits(), as_text(settings)) == settings
+
+
+def test_settings_are_compared(folder: Path) -> None:
+    def planned(**methods: str) -> list[RunConfig]:
+        named = {
+            name: {"strategy": f"{__name__}:Limited", "strategy-settings": text}
+            for name, text in methods.items()
+        }
+        file = folder / "a.toml"
+        file.write_text('domains = "one.npz"\nnum-classes = 3\n')
+        runs = plan_runs(
+            [str(file)], [], methods=named, seeds=1, folder=folder, base_dir=str(folder)
+        )
+        return [run.config for run in runs]
+
+    found = [config.strategy_settings for config in planned(plain="", more="most=3")]
+    assert found == [f"most={n}.0,mode=soft,words='a, b',often=false" for n in (2, 3)]
+    with pytest.raises(UserError, match=r'method "none": strategy-settings: most=0\.0: must'):
+        planned(more="most=3", none="most=0")
+
+
+# Where they are found
+
+
+def test_they_are_found_beside_folders_called_like_this_projects(folder: Path) -> None:
+    """In a process of its own, as packages are loaded once; Python looks in the folder first."""
+    for name in ("strategies", "simulations"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("raise SystemExit('the wrong one')")
+    (folder / "strategies" / "part.py").write_text("NAME = 'here'")
+    (folder / "test.py").write_text(
+        "from huscf_flwr.errors import UserError\n"
+        "from strategies import HuSCF\nfrom strategies.part import NAME\n"
+        "class Mine(HuSCF):\n"
+        "    def check_clients(self, clients):\n        raise UserError(NAME)\n"
+    )
+    (folder / "strategies" / "mine.py").write_text("from test import Mine")
+    for name in ("test:Mine", "strategies.mine:Mine"):
+        command = [sys.executable, "-m", "huscf_flwr.cli", "train", *SMALL, f"strategy={name}"]
+        command += [f"output-dir=out-{name[:4]}"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+        assert done.stderr.splitlines()[-1] == "huscf: here"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("random.py", "", "random.py: give {folder}/random.py another name"),
+        ("strategies/base.py", "", "base.py: give {folder}/strategies/base.py another name"),
+        ("broken.py", "class", "invalid syntax (broken.py, line 1)"),
+        ("other.py", "Mine = 3", "is not a subclass of strategies.GANStrategy"),
+    ],
+)
+def test_what_cannot_be_loaded(
+    file: str,
+    text: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(text)
+    name = file.removesuffix(".py").replace("/", ".") + ":Mine"
+    assert main(["train", f"strategy={name}"]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f'huscf: strategy="{name}"')
+    assert error.endswith(message.format(folder=tmp_path))
