@@ -9,6 +9,8 @@ from flwr.client import Client, ClientApp
 
 from huscf_flwr.clients.of_strategy import client_of
 from huscf_flwr.config import RunConfig
+from huscf_flwr.system.caller import calling_folder
+from huscf_flwr.system.own_modules import HOME, look_in
 from huscf_flwr.system.processes import age_s
 
 _messages = itertools.count()
@@ -17,6 +19,8 @@ _messages = itertools.count()
 def client_fn(context: Context) -> Client:
     """The client that the run's strategy works with, on this node."""
     config = RunConfig.from_mapping(context.run_config)
+    if ":" in config.strategy + config.net:  # of one's own
+        look_in(HOME, calling_folder())
     client = client_of(config.strategy)(context)
     if next(_messages) == 0:  # a device's process is for this message
         client.startup_s = age_s()

@@ -10,7 +10,7 @@ from huscf_flwr.data.partition import PARTITIONS, DataSettings
 from huscf_flwr.data.sources import BUILT_IN, NAMED, find_sources, split_names
 from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation.recipes import RECIPES, Recipe
-from huscf_flwr.keys import Value, check, key, name_of, typed
+from huscf_flwr.keys import Value, check, key, name_of, values_of
 from huscf_flwr.nets import NetSpec
 from huscf_flwr.privacy.similarity import SMALLEST
 
@@ -30,6 +30,9 @@ class RunConfig:
         "huscf",
         "huscf, fedgan, clustered-fedgan, mdgan, fedsplitgan, pflgan, hflgan, or module:Class of "
         "your own",
+    )
+    strategy_settings: str = key(
+        "", "what a strategy of your own declares that can be set: name=value, comma separated"
     )
     seed: int = key(0, "seed of everything random", at_least=0)
     resume: str = key("", "folder of a run to go on from, up to num-server-rounds; empty: none")
@@ -322,9 +325,5 @@ class RunConfig:
         ------
         UserError: an unknown key, or a value of the wrong type or outside what is allowed.
         """
-        known = {name_of(one.name): one for one in fields(cls)}
-        for name in values:
-            if name not in known:
-                raise UserError(f'unknown key "{name}": known are {", ".join(sorted(known))}')
-        values_of: dict[str, Any] = {known[k].name: typed(known[k], v) for k, v in values.items()}
-        return cls(**values_of)
+        found: dict[str, Any] = values_of(fields(cls), values)
+        return cls(**found)

@@ -2,7 +2,7 @@
 
 import math
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,9 @@ from typing import Any
 from huscf_flwr.errors import UserError
 
 Value = str | int | float | bool
+
+KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+"""What values may be, in words."""
 
 
 def key(
@@ -46,6 +49,25 @@ def read_settings(path: str | None, pairs: Iterable[str]) -> dict[str, Any]:
     return values
 
 
+def values_of(known: Iterable[Field[Any]], values: Mapping[str, Any]) -> dict[str, Value]:
+    """Values by the names of their fields.
+
+    Parameters
+    ----------
+    known: the fields that are keys.
+    values: by key.
+
+    Raises
+    ------
+    UserError: an unknown key, or a value of the wrong type.
+    """
+    by_key = {name_of(one.name): one for one in known}
+    for name in values:
+        if name not in by_key:
+            raise UserError(f'unknown key "{name}": known are {", ".join(sorted(by_key))}')
+    return {by_key[k].name: typed(by_key[k], value) for k, value in values.items()}
+
+
 _BOOLS = {"true": True, "false": False}
 
 
@@ -60,7 +82,8 @@ def name_of(field_name: str) -> str:
 
 def typed(field_: Field[Any], value: Any) -> Value:
     """A value as its key has it; raises `UserError` where it is of another type."""
-    wanted: type[Value] = type(field_.default)  # type: ignore[assignment]
+    whole = field_.type in (float, "float")  # whose default may be written as a whole number
+    wanted: type[Value] = float if whole else type(field_.default)  # type: ignore[assignment]
     if isinstance(value, _Typed) and wanted is not str:
         try:
             return _BOOLS[value] if wanted is bool else wanted(value)
@@ -73,21 +96,20 @@ def typed(field_: Field[Any], value: Any) -> Value:
     if field_.name in ("clusters", "cohort") and type(value) is int:
         return str(value)
     if type(value) is not wanted:
-        kinds = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-        raise UserError(f"{name_of(field_.name)}={value!r}: must be {kinds[wanted]}")
+        raise UserError(f"{name_of(field_.name)}={value!r}: must be {KINDS[wanted]}")
     checked: Value = value
     return checked
 
 
 def check(field_: Field[Any], value: Any) -> None:
-    """Raise `UserError` if a value is beyond what its key allows."""
+    """Raise `UserError` if a value is beyond what its key allows, where that says so."""
     limits, name = field_.metadata, name_of(field_.name)
-    if limits["choices"] and value not in limits["choices"]:
+    if limits.get("choices") and value not in limits["choices"]:
         allowed = ", ".join(str(choice) for choice in limits["choices"])
         raise UserError(f"{name}={value}: must be one of {allowed}")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{name}={value}: must be finite")
-    if limits["at_least"] is not None and value < limits["at_least"]:
+    if limits.get("at_least") is not None and value < limits["at_least"]:
         raise UserError(f"{name}={value}: must be at least {limits['at_least']}")
-    if limits["above"] is not None and value <= limits["above"]:
+    if limits.get("above") is not None and value <= limits["above"]:
         raise UserError(f"{name}={value}: must be above {limits['above']}")

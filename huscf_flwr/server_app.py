@@ -13,8 +13,7 @@ from huscf_flwr.errors import UserError
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.system.caller import calling_folder
 from huscf_flwr.system.logs import set_up_logging
-from strategies import load_strategy
-from strategies.server import GANServer
+from huscf_flwr.system.own_modules import HOME, look_in
 
 _MANY = 1024  # clients that are talked to at a time: all of them
 
@@ -32,9 +31,12 @@ class _OneLine(logging.Filter):
 def server_fn(context: Context) -> ServerAppComponents:
     """Build the server of one run from its run config."""
     set_up_logging()
-    config = in_deployment(RunConfig.from_mapping(context.run_config))
     base_dir = calling_folder()
-    strategy_class = load_strategy(config.strategy)
+    look_in(HOME, base_dir)
+    from strategies import chosen
+    from strategies.server import GANServer
+
+    strategy_class, config = chosen(in_deployment(RunConfig.from_mapping(context.run_config)))
     report = RunReport(config, base_dir)
     server = GANServer(strategy_class(config, report, base_dir), max_workers=_MANY)
     rounds = ServerConfig(config.num_server_rounds, round_timeout=config.round_timeout)

@@ -13,7 +13,7 @@ from huscf_flwr.data.sources import load_domain, split_names
 from huscf_flwr.errors import UserError
 from huscf_flwr.keys import read_settings
 from simulations.engine import DEFAULT_CLIENTS
-from strategies import load_strategy
+from strategies import chosen
 
 Methods = Mapping[str, Mapping[str, Any]]
 """What is compared, by its name in the table: keys that go before those of the scenario."""
@@ -101,8 +101,6 @@ def plan_runs(
             method: _of_method(method, settings, keys, base_dir)
             for method, keys in (methods or {plain.strategy: {}}).items()
         }
-        for config in configs.values():
-            load_strategy(config.strategy)
         for number in range(seeds):  # all methods first: what is there can be compared
             for method, config in configs.items():
                 seed = config.seed + number
@@ -126,7 +124,7 @@ def _of_method(
     pooled = keys.get(POOLED, False)
     own = {key: value for key, value in keys.items() if key != POOLED}
     try:
-        config = RunConfig.from_mapping({**settings, **own})
+        _, config = chosen(RunConfig.from_mapping({**settings, **own}))
     except UserError as error:
         raise UserError(f'method "{method}": {error}') from None
     return _pooled(config, base_dir) if pooled else config

@@ -44,7 +44,7 @@ from huscf_flwr.procedure import ClientTraining
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.runner.pace import Progress
 from huscf_flwr.system.cpu import cores, use_threads
-from strategies import load_strategy
+from strategies import chosen
 from strategies.base import GANStrategy
 from strategies.server import GANServer
 
@@ -169,9 +169,9 @@ class Engine:
         UserError: something in the config or the data is wrong, or an own client cannot be driven
             step by step.
         """
+        strategy_class, config = chosen(config)
         self._config = config
         clients = config.num_clients or DEFAULT_CLIENTS
-        strategy_class = load_strategy(config.strategy)
         client_class = strategy_class.client_class
         if client_class.fit is not GANClient.fit:
             raise UserError(

@@ -1,8 +1,11 @@
 """Flower strategies: HuSCF, and what it is compared with. Subclass them to make your own."""
 
-import importlib
+from dataclasses import replace
 
+from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
+from huscf_flwr.own_settings import as_text, read_own
+from huscf_flwr.system.own_modules import import_own
 from strategies.base import GANStrategy
 from strategies.clustered_fedgan import ClusteredFedGAN
 from strategies.exchanging import ExchangingStrategy
@@ -23,6 +26,7 @@ __all__ = [
     "FedSplitGAN",
     "GANStrategy",
     "HuSCF",
+    "chosen",
     "load_strategy",
 ]
 
@@ -52,9 +56,21 @@ def load_strategy(name: str) -> type[GANStrategy]:
             f'strategy="{name}": must be {", ".join(STRATEGIES)}, or module:Class for your own'
         )
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        found = getattr(import_own(module), attribute)
+    except (ImportError, AttributeError, SyntaxError) as error:
         raise UserError(f'strategy="{name}" cannot be imported: {error}') from None
     if not (isinstance(found, type) and issubclass(found, GANStrategy)):
         raise UserError(f'strategy="{name}" is not a subclass of strategies.GANStrategy')
     return found
+
+
+def chosen(config: RunConfig) -> tuple[type[GANStrategy], RunConfig]:
+    """The strategy class of a run, and the run's config with all the settings of that.
+
+    Raises
+    ------
+    UserError: there is no such class, or a setting is unknown or impossible.
+    """
+    found = load_strategy(config.strategy)
+    settings = read_own(found.settings, config.strategy_settings)
+    return found, replace(config, strategy_settings=as_text(settings))

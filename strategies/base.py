@@ -23,22 +23,22 @@ from torch import Tensor
 from huscf_flwr.clients.base import GANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError, cause
-from huscf_flwr.nets import DISC, GEN, State, initial_state, net_shapes, select_blocks, to_arrays
-from huscf_flwr.planning.costs import NetCosts, net_costs
-from huscf_flwr.planning.devices import Fleet
-from huscf_flwr.planning.latency import unsplit_seconds
+from huscf_flwr.nets import GEN, State, initial_state, net_shapes, select_blocks, to_arrays
+from huscf_flwr.own_settings import NoSettings, read_own
 from huscf_flwr.procedure import ClientTraining
 from huscf_flwr.report.checkpoint import Checkpoint, checkpoint_to_resume, states_of_clients
-from huscf_flwr.report.records import ClientInfo, RoundCosts, RoundRecord
+from huscf_flwr.report.records import ClientInfo, RoundRecord
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.runner.pace import Progress
 from huscf_flwr.split.cuts import Cut
-from strategies.costs import ONE_GENERATOR, Passes, iteration_flops, message_bytes
+from strategies.costing import CostingStrategy
+from strategies.costs import message_bytes
 from strategies.crossing import PARAMETERS, Crossing
 from strategies.defences import Defences
 from strategies.devices import ClientDevices
 from strategies.evaluating import EvaluatingStrategy
 from strategies.failures import FitFailures, RoundLost, explain
+from strategies.returned import check_returns
 from strategies.roster import Roster
 from strategies.scoring import Scoring
 from strategies.updates import Combined, Update, good_updates
@@ -46,17 +46,18 @@ from strategies.updates import Combined, Update, good_updates
 _MEET_AT_A_TIME = 64
 
 
-class GANStrategy(EvaluatingStrategy):
+class GANStrategy(CostingStrategy, EvaluatingStrategy):
     """Base of the strategies. Subclasses say what clients hold and how updates are combined.
 
     Every order and every seed follows a client's number in the roster, never Flower's random ids.
     """
 
     client_class: ClassVar[type[GANClient]]
+    settings: Any = NoSettings()
+    """A dataclass of what runs may set by `strategy-settings`, see `own_settings`: of a class,
+    with the defaults; of the strategy of a run, as that has set them."""
     crosses: ClassVar[tuple[Crossing, ...]] = (PARAMETERS,)
     """All that crosses between clients and server; a test holds our strategies to it."""
-    passes: ClassVar[Mapping[str, Passes]] = ONE_GENERATOR
-    """How often a client passes through each net in an iteration."""
 
     def __init__(
         self, config: RunConfig, report: RunReport, base_dir: str, *, serve: bool = True
@@ -75,9 +76,12 @@ class GANStrategy(EvaluatingStrategy):
 
         Raises
         ------
-        UserError: the net cannot be built as configured; the run to resume has no checkpoint,
-            another strategy or net, or all the rounds; or Inception's weights cannot be had.
+        UserError: a setting is unknown or impossible; the net cannot be built as configured; the
+            run to resume has no checkpoint, another strategy or net, or all the rounds; or
+            Inception's weights cannot be had.
         """
+        check_returns(self)
+        self.settings = read_own(self.settings, config.strategy_settings)
         self.config = config
         self.report = report
         self.base_dir = base_dir
@@ -108,7 +112,7 @@ class GANStrategy(EvaluatingStrategy):
         self._round_started = 0.0
         self._iterations = 0
         self._told_bytes: dict[int, int] = {}
-        self._instructed: list[ClientInfo] = []
+        self._given: list[tuple[ClientInfo, State]] = []
         self._record: RoundRecord | None = None
 
     # What a strategy decides
@@ -197,43 +201,7 @@ class GANStrategy(EvaluatingStrategy):
 
     def progress(self) -> Progress:
         """Where the round stands."""
-        return Progress(0, self._iterations * len(self._instructed), "clients train on their own")
-
-    def exchanged(self, info: ClientInfo) -> tuple[int, int]:
-        """Bytes that a client sends and gets within an iteration."""
-        return 0, 0
-
-    def iteration_seconds(self, fleet: Fleet) -> float:
-        """How long an iteration of this fleet should take, which shares it."""
-        gen, disc = self.passes[GEN].forward, self.passes[DISC].forward
-        return unsplit_seconds(self.costs, fleet, gen=gen, disc=disc)
-
-    def fleet(self) -> Fleet | None:
-        """The clients' devices and the server, as far as they are known."""
-        clients = list(self.roster.clients.values())
-        own = any(info.part is None and not info.device for info in clients)
-        if own or not self.devices.planned:  # nobody knows what it has
-            return None
-        try:
-            return self.devices.fleet(clients)
-        except UserError:  # one says something impossible of its device: nothing depends on it
-            return None
-
-    def cohorts(self) -> list[float]:
-        """How many clients are in each cohort; cohorts train one after the other."""
-        return [len(self.roster.clients)]
-
-    def latency(self) -> dict[str, Any]:
-        """How long an iteration and a round should take, for which devices; None: unknown."""
-        fleet = self.fleet()
-        if fleet is None:
-            return dict.fromkeys(("predicted_s", "predicted_round_s", "predicted_for"))
-        seconds = [self.iteration_seconds(fleet.of_size(size)) for size in self.cohorts()]
-        return {
-            "predicted_s": sum(seconds) / len(seconds),
-            "predicted_round_s": sum(seconds) * self._iterations,
-            "predicted_for": str(self.devices),
-        }
+        return Progress(0, self._iterations * len(self._given), "clients train on their own")
 
     def summary(self) -> dict[str, Any]:
         """What the strategy adds to summary.json."""
@@ -295,10 +263,9 @@ class GANStrategy(EvaluatingStrategy):
         self._iterations = self.config.local_epochs * batches
         self._round_started = time.monotonic()
         extras = self.open_round(server_round, infos, self._iterations)
-        self._instructed = infos
+        self._given = [(info, self.begins_with(info)) for info in infos]
         instructions = []
-        for proxy, info in present.items():
-            own = self.begins_with(info)
+        for proxy, (info, own) in zip(present, self._given, strict=True):
             config: Config = {
                 "round": server_round,
                 "client": info.number,
@@ -329,9 +296,7 @@ class GANStrategy(EvaluatingStrategy):
         activations, reasons = self.close_round()
         returned = {self.roster.number_of(proxy): result for proxy, result in results}
         updates = self.defences.in_line(
-            good_updates(self._instructed, returned, self._due, activations, reasons),
-            self.begins_with,
-            reasons,
+            good_updates(self._given, returned, self.due, activations, reasons), reasons
         )
         explain(server_round, reasons, failures)
         if not updates:
@@ -365,32 +330,12 @@ class GANStrategy(EvaluatingStrategy):
         """The cluster with which a client trains in the next round."""
         return self.assignment.get(info.number, self.initial_cluster(info))
 
-    @property
-    def costs(self) -> NetCosts:
-        """What the nets cost, for one batch."""
-        return net_costs(self.config.net_spec, self.config.batch_size)
-
-    def _costs(self, clients: list[ClientInfo], sent: Mapping[int, int]) -> RoundCosts:
-        """What the round cost its clients, who sent so many bytes at its end."""
-        found = []
-        for info in clients:
-            up, down = self.exchanged(info)
-            flops = iteration_flops(self.costs, self.client_blocks(info), self.passes)
-            found.append(
-                RoundCosts(
-                    sent[info.number] + self._iterations * up,
-                    self._told_bytes[info.number] + self._iterations * down,
-                    self._iterations * flops,
-                )
-            )
-        return RoundCosts.mean(found)
-
     def _lost(self, problem: str) -> RoundLost:
         if self._before is not None:
             self.take_up(self._before)
         return RoundLost(problem)
 
-    def _due(self, info: ClientInfo) -> State:
+    def due(self, info: ClientInfo) -> State:
         """What a client has to return from a round, with the shapes and dtypes that are due."""
         own = select_blocks(next(iter(self.models.values())), self.client_blocks(info))
         return {**own, **self.also_due()}

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from huscf_flwr.clustering.averages import Average, trimmed_average, weighted_average
@@ -12,7 +12,6 @@ from huscf_flwr.defences.guard import Guard
 from huscf_flwr.defences.moves import bounded, moves, too_far, usual_moves
 from huscf_flwr.defences.sizes import bounded_shares
 from huscf_flwr.nets import State
-from huscf_flwr.report.records import ClientInfo
 from strategies.updates import Update
 
 log = logging.getLogger("huscf_flwr.strategy")
@@ -51,7 +50,6 @@ class Defences:
     def in_line(
         self,
         updates: Sequence[Update],
-        given: Callable[[ClientInfo], State],
         reasons: dict[int, str],
     ) -> list[Update]:
         """The updates of clients whose blocks moved about as far as those of others.
@@ -59,7 +57,6 @@ class Defences:
         Parameters
         ----------
         updates: what can be combined.
-        given: what a client began the round with, by the same names.
         reasons: why clients are left out, by number; those that moved much too far are added. Who
             moved somewhat too far is brought back, with `aggregation = "clipped"`.
         """
@@ -69,7 +66,7 @@ class Defences:
         for number, refused in self.guard.refused.items():  # maybe when it had done its part
             reasons.setdefault(number, f"client {number} {refused}")
         updates = [update for update in updates if update.info.number not in self._blamed]
-        moved = {u.info.number: moves(given(u.info), u.state) for u in updates}
+        moved = {u.info.number: moves(u.began, u.state) for u in updates}
         usual = usual_moves(moved.values())
         kept = []
         for update in updates:
@@ -78,7 +75,7 @@ class Defences:
                 reasons[number] = f"client {number} {reason}"
                 self._blamed[number] = reason
                 continue
-            state = bounded(given(update.info), update.state, moved[number], usual)
+            state = bounded(update.began, update.state, moved[number], usual)
             if state is not update.state:
                 self._cut.add(number)
             if self._clip:
@@ -94,7 +91,8 @@ class Defences:
         are no numbers are not accepted.
         """
         if not self.on:
-            return None
+            spoilt = [c for c, model in models.items() if not _finite(model)]
+            return _no_numbers(spoilt) if spoilt else None
         self._variety = self._variety or self._varieties(before)
         found = self._varieties(models)
         gone = collapsed(self._variety, found)
@@ -111,7 +109,7 @@ class Defences:
             names = ", ".join(map(str, suspects))
             return f"the generator of cluster {numbers} collapsed, maybe by client {names}"
         if any(value != value for value in found.values()):
-            return f"the nets of cluster {numbers} are no finite numbers"
+            return _no_numbers(gone)
         log.warning("the generator of cluster %s makes all images alike: it collapsed", numbers)
         self._variety, self.excluded = found, set()
         return None
@@ -127,3 +125,11 @@ class Defences:
             for client, reason in sorted(self._blamed.items())
             if self._offences[client] == _MOST_OFFENCES
         ]
+
+
+def _finite(model: State) -> bool:
+    return all(bool(value.isfinite().all()) for value in model.values())
+
+
+def _no_numbers(clusters: Sequence[int]) -> str:
+    return f"the nets of cluster {', '.join(map(str, clusters))} are no finite numbers"

@@ -1,4 +1,4 @@
-"""Why clients are missing in a round, in the log; and a round that all are missing in."""
+"""Why clients are missing in a round, in the log; a round that all are missing in; mistakes."""
 
 import logging
 from collections.abc import Mapping
@@ -13,6 +13,10 @@ log = logging.getLogger("huscf_flwr.strategy")
 
 class RoundLost(UserError):
     """Nobody finished a round, or it spoilt the nets: all is as before, and it may be repeated."""
+
+
+class StrategyError(UserError):
+    """What a strategy's own method returned cannot be, see `returned`: the run ends."""
 
 
 FitFailures = list[tuple[ClientProxy, FitRes] | BaseException]

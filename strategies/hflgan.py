@@ -19,7 +19,6 @@ from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
-import torch
 
 from huscf_flwr.clients.two_generators import TwoGeneratorsClient
 from huscf_flwr.clustering.averages import weighted_average
@@ -75,15 +74,9 @@ class HFLGAN(FedGAN):
 
     def _way(self, update: Update) -> np.ndarray:
         """Where a client's discriminator has moved, as a vector of length 1."""
-        disc = {DISC: range(len(self.shapes.disc))}
-        before, after = (
-            select_blocks(s, disc) for s in (self.begins_with(update.info), update.state)
-        )
-        moved = [
-            after[n].double() - v.double() for n, v in before.items() if v.is_floating_point()
-        ]
-        flat = torch.cat([change.flatten() for change in moved])
-        return np.asarray(flat / max(float(flat.norm()), 1e-12))
+        disc = select_blocks(update.state, {DISC: range(len(self.shapes.disc))})
+        moved = update.moved(disc)
+        return np.asarray(moved / max(float(moved.norm()), 1e-12))
 
     def combine(self, server_round: int, updates: list[Update]) -> Combined:
         found = super().combine(server_round, updates)

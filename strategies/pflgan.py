@@ -73,7 +73,7 @@ class PFLGAN(GANStrategy):
         numbers = sorted(self.held)
         if len(numbers) < 2:
             return {}
-        weights = self.weigh(server_round)
+        weights = self.shares(server_round)
         mixes: dict[int, Config] = {}
         for info in clients:
             if info.number not in self.held:
@@ -92,7 +92,7 @@ class PFLGAN(GANStrategy):
                 mixes[info.number] = {MIX_IMAGES: packed(images), MIX_LABELS: packed(labels)}
         return mixes
 
-    def weigh(self, server_round: int) -> np.ndarray:
+    def shares(self, server_round: int) -> np.ndarray:
         """How much of each client's images belongs into each client's mix, both by number."""
         sets = [self._generated(number, _SAMPLES, server_round)[0] for number in sorted(self.held)]
         found = latents(to_unit(torch.cat(sets)), self.config.seed)

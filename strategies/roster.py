@@ -15,6 +15,7 @@ from huscf_flwr.errors import UserError
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.split.cuts import Cut
 from strategies.answers import Properties, checked_properties
+from strategies.failures import StrategyError
 
 log = logging.getLogger("huscf_flwr.strategy")
 
@@ -196,6 +197,8 @@ class Roster:
         """Take in clients together or, where something is wrong with one of them, one by one."""
         try:
             self.clients |= self._with_cuts(new)
+        except StrategyError:
+            raise
         except UserError as error:
             for cid, info in new.items():
                 if len(new) > 1:

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from flwr.common import FitRes
 from torch import Tensor
 
 from huscf_flwr.clients.whole import ACTIVATION
 from huscf_flwr.nets import State
+from huscf_flwr.nets.losses import Losses
 from huscf_flwr.report.records import ClientInfo, ClientRound
 from strategies.answers import Trained, checked_update
 
@@ -19,12 +21,14 @@ class Update:
     Attributes
     ----------
     info: the client.
+    began: what it began the round with: tensors by the names of `state`, with the same shapes.
     trained: what it returned, checked.
     activation: mean activation (C, H, W) of the discriminator's middle block on its real data, or
         None if the strategy did not see one.
     """
 
     info: ClientInfo
+    began: State
     trained: Trained
     activation: Tensor | None
 
@@ -33,9 +37,36 @@ class Update:
         """Its own blocks, trained; finite and of the right shapes."""
         return self.trained.state
 
+    @property
+    def losses(self) -> Losses:
+        """Its generator's and its discriminator's, means over the round's iterations."""
+        return self.trained.losses
+
+    def moved(self, names: Iterable[str]) -> Tensor:
+        """By how much the values of these names have changed in the round.
+
+        Returns
+        -------
+        float64 (values,), in the order of the names; integers, as batch norm counts, left out.
+        """
+        changes = [
+            self.state[name].double() - self.began[name].double()
+            for name in names
+            if self.state[name].is_floating_point()
+        ]
+        return torch.cat([change.flatten() for change in changes])
+
+
+def held_by_all(updates: Iterable[Update]) -> list[str]:
+    """Names of the parameters and buffers that all of these clients hold, sorted.
+
+    Where nets are cut, these are at least the first and the last block of both.
+    """
+    return sorted(set.intersection(*(set(update.state) for update in updates)))
+
 
 def good_updates(
-    clients: Iterable[ClientInfo],
+    given: Iterable[tuple[ClientInfo, State]],
     returned: Mapping[int, FitRes],
     due: Callable[[ClientInfo], State],
     activations: Mapping[int, Tensor],
@@ -45,14 +76,14 @@ def good_updates(
 
     Parameters
     ----------
-    clients: those that were told to train.
+    given: those that were told to train, and what each began with.
     returned: what came back, by number.
     due: a state with the names, shapes and dtypes that a client has to return.
     activations: those that the server saw, by number.
     reasons: why clients are left out, by number; those whose result is missing or bad are added.
     """
     updates = []
-    for info in clients:
+    for info, began in given:
         number = info.number
         if number in reasons:
             continue
@@ -65,7 +96,7 @@ def good_updates(
             reasons[number] = f"client {number} returned a bad result: {error}"
             continue
         activation = activations.get(number, trained.also.get(ACTIVATION))
-        updates.append(Update(info, trained, activation))
+        updates.append(Update(info, began, trained, activation))
     return updates
 
 

@@ -59,6 +59,6 @@ def test_a_run(folder: Path) -> None:
     told = strategy.open_round(3, clients, 1)
     assert set(unpacked(told[0][MIX_LABELS]).tolist()) == {2}  # type: ignore[arg-type]
     sizes = [len(unpacked(told[info.number][MIX_LABELS])) for info in clients]  # type: ignore[arg-type]
-    weights = strategy.weigh(3)
+    weights = strategy.shares(3)
     due = [(1 - weights[k, k]) * clients[k].size for k in range(3)]
     assert sizes == pytest.approx(due, abs=1)

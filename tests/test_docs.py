@@ -1,6 +1,7 @@
 """The examples of docs/extending.md, run as they stand."""
 
 import importlib
+import inspect
 import re
 import shlex
 import sys
@@ -9,7 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT, bytes_of
 
+import strategies
 from huscf_flwr.cli import main
+from strategies.central_generator import CentralGenerator
+from strategies.returned import CHECKS
 
 TEXT = (PROJECT / "docs" / "extending.md").read_text()
 SECTIONS = re.split(r"^## ", TEXT, flags=re.MULTILINE)[1:]
@@ -46,6 +50,21 @@ def test_an_example_runs_as_it_stands(
         else:
             monkeypatch.setattr(sys, "argv", [arguments])
             exec(compile(Path(arguments).read_text(), arguments, "exec"), {"__name__": "__main__"})
+
+
+def test_what_may_be_overridden_is_what_is_checked() -> None:
+    """The table's methods have these parameters; nearly all return something that is looked at."""
+    rows = re.findall(r"^\| `(\w+)\.(\w+)\((.*?)\)`", TEXT, flags=re.MULTILINE)
+    classes = {kind.__name__: kind for kind in (*vars(strategies).values(), CentralGenerator)
+               if isinstance(kind, type)}  # fmt: skip
+    for name, method, parameters in rows:
+        signature = inspect.signature(getattr(classes[name], method))
+        assert ["self", *re.findall(r"\w+", parameters)] == list(signature.parameters)
+        if method in CHECKS:
+            taken = list(inspect.signature(CHECKS[method]).parameters)
+            assert ["strategy", "returned", *re.findall(r"\w+", parameters)] == taken
+    unchecked = {"check_clients", "take_up", "place"}  # of these, two return nothing
+    assert {method for _, method, _ in rows} == CHECKS.keys() | unchecked
 
 
 def test_the_procedure_learns_the_same_in_one_process_and_over_the_network(

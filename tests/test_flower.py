@@ -13,6 +13,24 @@ from programs import SMALL, flwr_run
 
 from simulations.rehearsal import free_port, process
 
+MINE = """\
+from dataclasses import dataclass
+
+from strategies import FedGAN
+
+
+@dataclass(frozen=True)
+class Settings:
+    most: float = 2.0
+
+
+class Mine(FedGAN):
+    settings = Settings()
+
+    def summary(self):
+        return {**super().summary(), "most": self.settings.most}
+"""
+
 
 @contextmanager
 def superlink(home: Path, *options: str) -> Iterator[int]:
@@ -65,6 +83,13 @@ def test_simulation_on_pools_of_one_and_two(home: Path, tmp_path: Path) -> None:
             assert (here / strategy / "summary.json").exists(), log
             summary = json.loads((here / strategy / "summary.json").read_text())
             assert (summary["rounds"], summary["clients"]) == (2, 2)
+        (here / "strategies").mkdir()  # where Ray looks first
+        (here / "strategies" / "__init__.py").write_text("raise SystemExit('the wrong one')")
+        (here / "strategies" / "mine.py").write_text(MINE)
+        keys = {"strategy": "strategies.mine:Mine", "strategy-settings": "most=3"}
+        log = flwr_run(here, {**SMALL, **keys, "domains": "one.npz", "output-dir": "mine"})
+        assert (here / "mine" / "summary.json").exists(), log
+        assert json.loads((here / "mine" / "summary.json").read_text())["most"] == 3
         log = flwr_run(here, {**SMALL, "domains": "one.npz", "cuts": "3-1-1-1"})
         assert "the run failed: cut gen_head=3 takes the middle block from the server" in log
         assert "Traceback" not in log

@@ -20,6 +20,7 @@ from huscf_flwr.cli import (
     train,
 )
 from huscf_flwr.errors import UserError
+from huscf_flwr.system.own_modules import look_in
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         module.add_command(commands)
     options = _parse(parser, arguments)
     cpu.keep_freed_memory()
-    sys.path.append(os.getcwd())  # where own nets and strategies are
+    look_in(os.getcwd())  # where own nets and strategies are
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         options.run(options)

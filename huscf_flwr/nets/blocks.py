@@ -6,7 +6,6 @@ before. Nothing but a net's own module knows how many blocks there are or what i
 """
 
 import functools
-import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from huscf_flwr.errors import UserError
+from huscf_flwr.system.own_modules import import_own
 
 GEN = "gen"
 DISC = "disc"
@@ -113,8 +113,8 @@ def build_blocks(spec: NetSpec) -> Blocks:
     module, _, name = spec.net.rpartition(":")
     if module:
         try:
-            importlib.import_module(module)
-        except ImportError as error:
+            import_own(module)
+        except (ImportError, SyntaxError) as error:
             raise UserError(f'net="{spec.net}": cannot import {module}: {error}') from error
     if name not in _REGISTRY:
         known = ", ".join(sorted(_REGISTRY))
