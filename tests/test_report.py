@@ -240,6 +240,16 @@ def test_scores_stand_beside_those_of_real_images(finished: Path) -> None:
         assert f"<td>{value:.4g} ({real:.4g})</td>" in page
 
 
+def test_the_summary_has_a_readable_confusion_matrix_of_each_domain(finished: Path) -> None:
+    text = (finished / "summary.json").read_text()
+    assert re.search(r"^ +\[ \d+, \d+, \d+ \],$", text, re.MULTILINE)
+    found = json.loads(text)["domains"]["one"]
+    matrix = found["confusion_matrix"]
+    right, images = sum(matrix[i][i] for i in range(3)), sum(map(sum, matrix))
+    assert images == found["details"]["utility"]["n_real"]
+    assert right / images == pytest.approx(found["utility"]["accuracy"])
+
+
 def test_metrics_csv_has_each_score_beside_that_of_real_images(finished: Path) -> None:
     run = read_run(finished)
     assert run.scores == sorted(CHEAP_SCORES)

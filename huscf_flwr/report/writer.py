@@ -7,6 +7,7 @@ import csv
 import json
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,6 +40,7 @@ from huscf_flwr.system.cpu import peak_memory_mb
 from huscf_flwr.system.files import replacing
 
 log = logging.getLogger(__name__)
+_NUMBERS = re.compile(r"\[\n[\d\s,]+\]")  # a row of a matrix, which JSON would write line by line
 
 
 class RunReport:
@@ -215,8 +217,10 @@ class RunReport:
             log.warning("%s is not written: %s: %s", name, type(error).__name__, cause(error))
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        text = json.dumps(content, indent=2) + "\n"
+        text = _NUMBERS.sub(lambda found: " ".join(found[0].split()), text)
         with replacing(self.folder / name) as aside:
-            aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            aside.write_text(text, encoding="utf-8")
 
     def _show_real(self, domain: str) -> None:
         """Once a run, a picture of real images of a domain, to compare with generated ones."""
