@@ -106,7 +106,7 @@ def test_clients_score_on_their_own_images_and_only_numbers_leave(
     assert real >= 0 and details["frechet_distance_classifier"] == how
     page = (folder / "report.html").read_text()
     value = found["frechet_distance_classifier"]
-    assert f"<td>{value:.4g} ({real:.4g})</td>" in page and "utility: accuracy" in page
+    assert f"<td>{value:#.4g} ({real:#.4g})</td>" in page and "utility: accuracy" in page
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
     assert [(row["round"], row["domain"], row["cluster"]) for row in rows] == [
         ("1", "", "0"),

@@ -77,14 +77,14 @@ class RunFiles:
 
     Attributes
     ----------
-    config, versions: of config.toml; versions as lines of text.
+    config, origin: of config.toml; origin has versions, commit and machine by name.
     metrics, members: of metrics.csv and clusters.csv.
     summary, plan: of summary.json and plan.json; empty where there is none (yet).
     """
 
     folder: Path
     config: Mapping[str, Any]
-    versions: list[str]
+    origin: Mapping[str, str]
     metrics: list[Measured]
     members: list[Member]
     summary: Mapping[str, Any]
@@ -193,7 +193,7 @@ def read_run(folder: Path) -> RunFiles:
     return RunFiles(
         folder,
         _read(config, lambda text: tomllib.loads(text)),
-        _read(config, lambda text: re.findall(r"^# (.+)$", text, re.MULTILINE)),
+        _read(config, lambda text: dict(re.findall(r"^# (\S+) (.+)$", text, re.MULTILINE))),
         [row for row in metrics if row.round in whole],
         [member for member in members if member.round in whole],
         _read_json(folder / "summary.json"),
