@@ -18,13 +18,13 @@ what the generator of a client's cluster gets, on average over the domain's clie
 {% endif %}
 {% for one in scenario.tables %}
 <h3>{{ one.title }}</h3>
-{{ table(one.head, one.rows) }}
+{{ table(one.title, one.head, one.rows) }}
 {% endfor %}
 {% if scenario.costs %}
 <h3>What it costs</h3>
 <p>Seconds of training in a round as predicted for the devices of the run, cohorts one after the
 other; what a client sends and receives, and computes, in a round.</p>
-{{ table(scenario.costs_head, scenario.costs) }}
+{{ table("What it costs", scenario.costs_head, scenario.costs) }}
 {% endif %}
 {% if scenario.curves %}
 {% for one in scenario.curves %}
@@ -46,7 +46,7 @@ interval of the mean; bold where it leaves out zero, <span class="better">better
 pairs: of twenty that do not differ, one may look as if it did.</p>
 {% for one in scenario.pairs %}
 <h3>{{ one.title }}</h3>
-<div class="scroll"><table>
+<div class="scroll" role="region" aria-label="{{ one.title }}" tabindex="0"><table>
 <thead><tr>{% for cell in one.head %}<th scope="col">{{ cell }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in one.rows %}
@@ -63,15 +63,15 @@ pairs: of twenty that do not differ, one may look as if it did.</p>
 <h2 id="crossing">{{ sections.crossing }}</h2>
 <p>Between clients and server; besides, with every method, clients tell numbers of images, losses,
 scores, peak memory, what their device can do, and in simulation the name of their domain.</p>
-<div class="config">{{ table(["method", "what crosses"], crossing) }}</div>
+<div class="config">{{ table(sections.crossing, ["method", "what crosses"], crossing) }}</div>
 
 <h2 id="runs">{{ sections.runs }}</h2>
 {% if failed %}
-<div class="config">{{ table(["failed", "seed", "reason"], failed) }}</div>
+<div class="config">{{ table("Failed", ["failed", "seed", "reason"], failed) }}</div>
 {% endif %}
 <details>
 <summary>{{ runs|length }} runs</summary>
-<div class="config">{{ table(["run", "folder", ""], runs) }}</div>
+<div class="config">{{ table(sections.runs, ["run", "folder", ""], runs) }}</div>
 </details>
 {% endblock %}
 """

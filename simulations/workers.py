@@ -91,7 +91,7 @@ def _in_process(
         log_file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder, log_file.open("wb") as lines:
             file = Path(folder) / "config.toml"
-            file.write_text(config_as_toml(config), encoding="utf-8")
+            file.write_text(config_as_toml(config, {}), encoding="utf-8")
             process = subprocess.Popen(
                 [sys.executable, "-m", "huscf_flwr.cli", "train", "--config", str(file)],
                 cwd=base_dir,

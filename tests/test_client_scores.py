@@ -90,16 +90,23 @@ def test_clients_score_on_their_own_images_and_only_numbers_leave(
     assert summary["domains"] == {} and found["clients"] == 2
     last = [answer for answer in answers if "accuracy" in answer.metrics]
     assert len(last) == 2
+    flat = {**found, **found["utility"]}
     for name in ("image_score", "frechet_distance_classifier", "accuracy", "fpr"):
         mean = sum(a.num_examples * float(a.metrics[name]) for a in last) / 12
-        assert found[name] == pytest.approx(mean)
-    assert found["frechet_distance_classifier_real"] >= 0
-    assert found["details"] == {
+        assert flat[name] == pytest.approx(mean)
+    how = {
         "n_generated": 100,
         "n_real": 12,
         "extractor": "classifiers of the clients' own training images",
         "seed": 0,
     }
+    details = found["details"]
+    assert details["utility"] == how
+    real = details["frechet_distance_classifier"].pop("real")
+    assert real >= 0 and details["frechet_distance_classifier"] == how
+    page = (folder / "report.html").read_text()
+    value = found["frechet_distance_classifier"]
+    assert f"<td>{value:#.4g} ({real:#.4g})</td>" in page and "utility: accuracy" in page
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
     assert [(row["round"], row["domain"], row["cluster"]) for row in rows] == [
         ("1", "", "0"),

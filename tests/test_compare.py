@@ -188,6 +188,8 @@ def test_a_comparison_has_a_page_that_needs_nothing_else(here: Path) -> None:
     assert main([*command, "num-server-rounds=2", "evaluate-every=1"]) == 0
     page = (here / "out" / "comparison.html").read_text()
     assert "<script" not in page and not re.search(r"https?://", page)
+    names = re.findall(r'<div class="scroll" role="region" aria-label="(.*?)" tabindex="0">', page)
+    assert all(names) and len(names) == page.count("<table>")
     assert "&lt;b&gt;Ours" in page and "<b>Ours" not in page
     # Bars, two scores over rounds, operations and bytes; grids of two domains.
     assert page.count('<img src="data:image/svg+xml;base64,') == 3

@@ -27,7 +27,7 @@ from huscf_flwr.evaluation.image_score import image_score
 from huscf_flwr.evaluation.recipes import AUTHORS
 from huscf_flwr.evaluation.recovery import cluster_recovery
 from huscf_flwr.evaluation.scorer import Scorer
-from huscf_flwr.evaluation.utility import classification_metrics
+from huscf_flwr.evaluation.utility import classification_metrics, confusion_counts
 from huscf_flwr.nets import NetSpec, initial_state
 from huscf_flwr.nets.generator import Generator
 
@@ -66,6 +66,10 @@ def test_the_five_metrics_of_a_confusion_matrix() -> None:
     true = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2])
     predicted = np.array([0, 0, 0, 1, 0, 1, 1, 2, 2, 2])
     f1 = [2 * p * r / (p + r) for p, r in ((3 / 4, 3 / 4), (2 / 3, 2 / 4), (2 / 3, 1))]
+    assert confusion_counts(true, predicted, 4) == [
+        *([3, 1, 0, 0], [1, 2, 1, 0], [0, 0, 2, 0]),
+        [0, 0, 0, 0],  # a class that does not occur
+    ]
     assert classification_metrics(true, predicted) == pytest.approx(
         {
             "accuracy": 7 / 10,
@@ -196,6 +200,9 @@ def test_every_score_says_what_it_takes_to_compare_it(tmp_path: Path) -> None:
         **{"n_generated": 50, "n_real": 21, "seed": 5, "recipe": "standard"},
         "real": full.utility.real,
     }
+    confusion = np.array(full.as_dict()["confusion_matrix"])
+    assert confusion.sum() == 21
+    assert confusion.trace() / 21 == pytest.approx(full.utility.metrics["accuracy"])
     flat = Extractor("pixels", "", "none", lambda part: part.flatten(1)[:, :4].numpy())
     other = evaluator.full(generator(), 50, flat)
     assert other.frechet.name == "frechet_distance" and other.kernel.name == "kernel_distance"
@@ -297,7 +304,7 @@ def test_the_command_scores_any_generator(
     found = json.loads(out)
     assert found.keys() == {
         *("image_score", "frechet_distance_classifier", "kernel_distance_classifier"),
-        *("utility", "details", "missing_classes"),
+        *("utility", "confusion_matrix", "details", "missing_classes"),
     }
     assert found["missing_classes"] == []
     assert found["details"]["image_score"]["n_generated"] == 100

@@ -3,6 +3,7 @@
 import csv
 import html
 import importlib.util
+import itertools
 import json
 import re
 import shutil
@@ -22,9 +23,12 @@ from huscf_flwr.config import RunConfig
 from huscf_flwr.data.partition import client_data
 from huscf_flwr.evaluation.scorer import Scorer
 from huscf_flwr.evaluation.scores import CHEAP_SCORES
+from huscf_flwr.report import writer
 from huscf_flwr.report.files import COSTS, read_run
 from huscf_flwr.report.grids import by_class
 from huscf_flwr.report.page import write_page
+from huscf_flwr.report.page_samples import samples
+from huscf_flwr.report.template import SCRIPT
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.system.files import replacing
 from simulations.engine import Engine
@@ -60,6 +64,10 @@ def copied(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
+def scripts(page: str) -> list[str]:
+    return re.findall(r"<script[^>]*>(.*?)</script", page, re.DOTALL)
+
+
 def sources(page: str) -> list[str]:
     return re.findall(r'<img src="([^"]*)"', page)
 
@@ -67,20 +75,64 @@ def sources(page: str) -> list[str]:
 def test_a_run_leaves_a_page_that_needs_nothing_else(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     pictures = sources(page)
-    # Curves, training, clusters, weights now and then, timeline, data; two pairs; grids of 3 and
-    # of 2 rounds.
-    assert len(pictures) == page.count("<img") == 7 + 4 + 5
+    # Curves, training, clusters, weights now and then, timeline, data; two pairs, in the headline
+    # and beside the grids; grids of 3 and of 2 rounds, the last in the headline's pairs, too.
+    assert len(pictures) == page.count("<img") == 7 + 4 + 2 + 5
     assert all(re.match(r"data:image/(png|svg\+xml);base64,", source) for source in pictures)
-    assert "<script" not in page and not re.search(r"https?://", page)
+    assert scripts(page) == [SCRIPT] and not re.search(r"https?://", page)
     for section in SECTIONS:
         assert f'<h2 id="{section}">' in page and f'href="#{section}"' in page
     assert page.count('alt="') == len(pictures) and 'alt=""' not in page
+    names = re.findall(r'<div class="scroll" role="region" aria-label="(.*?)" tabindex="0">', page)
+    assert all(names) and len(names) == page.count("<table>")
+    ends = [row[-1] for row in read_run(finished).curves().values()]
+    losses = ", ".join(f"{r.values['generator_loss']:.4g} for {r.domain}" for r in ends)
+    assert f"Line charts over the rounds, which end at generator loss: {losses}; " in page
     for shown in ("image score", "utility: accuracy", "judge gradient", "peak memory", "device-1"):
         assert shown in page
     assert "predicted for the devices of paper" in page
     assert "frechet distance classifier (lower is better)" in page
     assert "frechet distance classifier: seed" in page and "seed (lower is better)" not in page
+    assert 'http-equiv="refresh"' not in page
     assert not list(finished.rglob(".*"))
+
+
+def test_the_headline_is_utility_beside_that_of_real_images(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    headline = page[page.index('<div class="cards">') : page.index("<dl>")]
+    for domain, found in json.loads((finished / "summary.json").read_text())["domains"].items():
+        real = found["details"]["utility"]["real"]["accuracy"]
+        assert f"<h2>{domain}</h2>" in headline
+        assert f"<strong>{found['utility']['accuracy']:.3f}</strong> utility" in headline
+        assert f"(real images {real:.3f})" in headline
+    assert headline.count("<img") == 4
+
+
+def test_the_page_says_how_to_repeat_the_run_and_what_it_took(finished: Path) -> None:
+    page, run = (finished / "report.html").read_text(), read_run(finished)
+    command = f"huscf train --config {finished / 'config.toml'} output-dir="
+    assert f"<pre>{command}</pre>" in page
+    for link in re.findall(r'<a href="([^#"]+)"', page):
+        assert (finished / link).is_file()
+    assert page.count('<a href="generator-cluster-') == 2
+    for name in ("python", "torch", "processor", "cores", "memory"):
+        assert f'<th scope="row">{name}</th>\n<td>{run.origin[name]}</td>' in page
+    costs = json.loads((finished / "summary.json").read_text())["costs_per_client_and_round"]
+    of_client = costs["sent_bytes"] + costs["received_bytes"]  # of three, in each of three rounds
+    said = re.search("<dt>bytes exchanged</dt><dd>(.*) MiB</dd>", page)
+    assert said and float(said[1]) == pytest.approx(9 * of_client / 2**20, rel=0.01)
+
+
+def test_the_page_of_many_rounds_shows_grids_of_some(copied: Path) -> None:
+    first = copied / "samples" / "round-001-cluster-0.png"
+    for number in range(4, 400):
+        shutil.copy(first, copied / "samples" / f"round-{number:03d}-cluster-0.png")
+    found = samples(read_run(copied))
+    assert found is not None
+    rounds = found["rounds"]
+    assert len(rounds) == 40 and rounds[0] == 1 and rounds[-1] == 399
+    assert {b - a for a, b in itertools.pairwise(rounds)} == {10, 11}
+    assert [list(cluster["frames"]) for cluster in found["clusters"]] == [rounds]
 
 
 def test_the_command_makes_the_same_page_from_the_folder_alone(
@@ -96,6 +148,26 @@ def test_the_command_makes_the_same_page_from_the_folder_alone(
     assert charts.sub("", page.read_text()) == charts.sub("", before)
 
 
+@pytest.mark.parametrize(("rarely", "rounds"), [(50, [3]), (0, [1, 2, 3])])
+def test_a_page_that_takes_little_time_is_written_after_every_round(
+    rarely: int, rounds: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here rounds are short, so that a page takes long, and no scores are due before the end."""
+    pages: dict[int, str] = {}
+
+    def watched(folder: Path) -> Path:
+        path = write_page(folder)
+        pages[read_run(folder).rounds[-1]] = path.read_text()
+        return path
+
+    monkeypatch.setattr(writer, "write_page", watched)
+    monkeypatch.setattr(writer, "_RARELY", rarely)
+    Engine(shown(output_dir="out", evaluate_every=9), write_domains(tmp_path)).run()
+    assert list(pages) == rounds
+    refreshing = [number for number, page in pages.items() if 'http-equiv="refresh"' in page]
+    assert refreshing == rounds[:-1]
+
+
 def test_names_are_text_and_nothing_else(copied: Path) -> None:
     config = copied / "config.toml"
     lines = config.read_text().replace('name = ""', f"name = {json.dumps(HOSTILE)}")
@@ -104,7 +176,7 @@ def test_names_are_text_and_nothing_else(copied: Path) -> None:
         rewrite(copied / name, domain={"one": HOSTILE})
     page = write_page(copied).read_text()
     assert html.escape(HOSTILE, quote=False).replace('"', "&#34;") in page
-    assert "<script" not in page and "<img src=http" not in page
+    assert scripts(page) == [SCRIPT] and "<img src=http" not in page
 
 
 @pytest.mark.parametrize(
@@ -155,6 +227,7 @@ def test_a_run_that_is_going_on_has_a_page_too(copied: Path) -> None:
         file.write(f"4,one,0{scores},1.0,1.0,1.0\n")  # and its clients were not written yet
     page = write_page(copied).read_text()
     assert "it is going on, or ended early" in page and "The cuts were listed" in page
+    assert '<meta http-equiv="refresh"' in page and "<script" not in page
     assert len(sources(page)) == 6
 
 
@@ -237,7 +310,17 @@ def test_scores_stand_beside_those_of_real_images(finished: Path) -> None:
         (found["image_score"], found["details"]["image_score"]["real"]),
         (found["utility"]["fpr"], found["details"]["utility"]["real"]["fpr"]),
     ):
-        assert f"<td>{value:.4g} ({real:.4g})</td>" in page
+        assert f"<td>{value:#.4g} ({real:#.4g})</td>" in page
+
+
+def test_the_summary_has_a_readable_confusion_matrix_of_each_domain(finished: Path) -> None:
+    text = (finished / "summary.json").read_text()
+    assert re.search(r"^ +\[ \d+, \d+, \d+ \],$", text, re.MULTILINE)
+    found = json.loads(text)["domains"]["one"]
+    matrix = found["confusion_matrix"]
+    right, images = sum(matrix[i][i] for i in range(3)), sum(map(sum, matrix))
+    assert images == found["details"]["utility"]["n_real"]
+    assert right / images == pytest.approx(found["utility"]["accuracy"])
 
 
 def test_metrics_csv_has_each_score_beside_that_of_real_images(finished: Path) -> None:
@@ -344,26 +427,50 @@ def test_missing_tensorboard_is_named_before_anything_is_written(
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_every_picture_is_drawn_by_a_browser(copied: Path, tmp_path: Path) -> None:
-    """And nothing else: the page with a script added that counts the pictures that have a size."""
-    page = (copied / "report.html").read_text()
-    assert "default-src 'none'; img-src" in page
-    page = page.replace("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline';")
-    script = (
-        "<script>addEventListener('load', () => { document.title = 'drawn: ' + "
-        "[...document.images].filter(image => image.naturalWidth > 0).length })</script>"
-    )
-    probe = tmp_path / "probe.html"
-    probe.write_text(page.replace("</body>", f"{script}</body>"))
+def opened(page: str, folder: Path) -> str:
+    """What a browser makes of a page, which must have nothing to complain of."""
+    file = folder / "opened.html"
+    file.write_text(page)
     command = [
         *(str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
         *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-        *(f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000", "--dump-dom"),
-        "--enable-logging=stderr",
+        *(f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=10000", "--dump-dom"),
+        *("--enable-logging=stderr", file.as_uri()),
     ]
-    done = subprocess.run(
-        [*command, probe.as_uri()], capture_output=True, text=True, timeout=120, check=True
-    )
-    assert f"<title>drawn: {len(sources(page))}</title>" in done.stdout
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "CONSOLE" not in done.stderr  # where refused sources and errors of scripts are named
+    return done.stdout
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_browser_draws_every_picture_and_slides_over_the_rounds(
+    copied: Path, tmp_path: Path
+) -> None:
+    """By a script added to the page, which is allowed for that; without it, only the page's own
+    is.
+    """
+    page = (copied / "report.html").read_text()
+    assert "default-src 'none'; img-src" in page
+    assert '<div class="slider" hidden>' in page
+    assert '<div class="slider">' in opened(page, tmp_path)  # its own script was run
+    script = """<script>addEventListener("load", () => {
+      const shown = [...document.images].filter((image) => image.naturalWidth > 0).length;
+      const slider = document.querySelector(".slider input"), seen = [];
+      for (slider.value = slider.min; seen.length <= slider.max; slider.stepUp()) {
+        slider.dispatchEvent(new Event("input"));
+        const frames = document.querySelectorAll("[data-round]:not([hidden])");
+        seen.push([...frames].map((frame) => frame.dataset.round).join(" "));
+      }
+      document.title = `drawn: ${shown}; rounds: ${seen.join(", ")}`;
+    })</script>"""
+    page = re.sub(r"'sha256-[^']+'", "'unsafe-inline'", page, count=1)
+    found = opened(page.replace("</body>", f"{script}</body>"), tmp_path)
+    assert f"<title>drawn: {len(sources(page))}; rounds: 1, 2 2, 3 3</title>" in found
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_browser_runs_no_script_that_is_not_the_page_s_own(copied: Path, tmp_path: Path) -> None:
+    page = (copied / "report.html").read_text()
+    added = page.replace("</body>", "<script>document.title = 'pwned'</script></body>")
+    with pytest.raises(AssertionError, match="Content Security Policy"):
+        opened(added, tmp_path)

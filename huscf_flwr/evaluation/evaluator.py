@@ -19,7 +19,7 @@ from huscf_flwr.evaluation.extractors import Extractor, classifier_extractor
 from huscf_flwr.evaluation.image_score import image_score
 from huscf_flwr.evaluation.recipes import STANDARD, Recipe
 from huscf_flwr.evaluation.scores import Score, Scores, Utility
-from huscf_flwr.evaluation.utility import classification_metrics
+from huscf_flwr.evaluation.utility import classification_metrics, confusion_counts
 from huscf_flwr.nets.generator import Generator
 
 log = logging.getLogger(__name__)
@@ -92,9 +92,11 @@ class Evaluator:
         scores = self._scores(images, inception or self._own_extractor)
         log.info("scoring: training a classifier on the generated %s", name)
         student = train_classifier(images, labels, self._num_classes, self._seed, self._recipe)
+        true, taken_for = self.domain.test.labels.numpy(), self._predicted(student)
         utility = Utility(
-            metrics=self._metrics(student),
-            real=self._metrics(self._classifier),
+            metrics=classification_metrics(true, taken_for),
+            real=classification_metrics(true, self._predicted(self._classifier)),
+            confusion=confusion_counts(true, taken_for, self._num_classes),
             n_generated=count,
             n_real=len(self.domain.test),
             seed=self._seed,
@@ -126,11 +128,9 @@ class Evaluator:
         images, labels = generator.sample(count, labels, self._seed)
         return to_unit(to_uint8(images)) if self._recipe.rounded else images, labels
 
-    def _metrics(self, classifier: Classifier) -> dict[str, float]:
-        test = self.domain.test
-        return classification_metrics(
-            test.labels.numpy(), classifier.predict(to_unit(test.images)).numpy()
-        )
+    def _predicted(self, classifier: Classifier) -> np.ndarray:
+        """What a classifier takes the held-out images for."""
+        return classifier.predict(to_unit(self.domain.test.images)).numpy()
 
     def _scores(self, images: Tensor, extractor: Extractor) -> Scores:
         """The scores of generated images (n, C, H, W) in [-1, 1]."""

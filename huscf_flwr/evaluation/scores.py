@@ -1,6 +1,6 @@
 """The numbers that a generator got, and what one has to know to compare them with others'."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,11 +56,13 @@ class Utility:
     ----------
     metrics: the five of `classification_metrics` by name.
     real: the same of the classifier that was trained on the real training images.
+    confusion: how many held-out images of each class (rows) are taken for each (columns).
     n_generated, n_real, seed, recipe: see `Score`.
     """
 
     metrics: Mapping[str, float]
     real: Mapping[str, float]
+    confusion: Sequence[Sequence[int]]
     n_generated: int
     n_real: int
     seed: int
@@ -96,12 +98,15 @@ class Scores:
         return {score.name + REAL: score.real for score in self._all}
 
     def as_dict(self) -> dict[str, Any]:
-        """Values by name; `utility`, where it was due; and `details` on each value by its name."""
+        """Values by name; `utility` and its `confusion_matrix`, where it was due; and `details` on
+        each value by its name.
+        """
         found: dict[str, Any] = self.values()
         details = {score.name: score.as_dict() for score in self._all}
         if self.utility is not None:
             details["utility"] = asdict(self.utility)
             found["utility"] = details["utility"].pop("metrics")
+            found["confusion_matrix"] = details["utility"].pop("confusion")
         return {**found, "details": details}
 
     def lines(self) -> list[str]:

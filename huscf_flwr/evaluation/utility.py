@@ -37,3 +37,11 @@ def classification_metrics(true: np.ndarray, predicted: np.ndarray) -> dict[str,
         "f1": float(f1),
         "fpr": float(rates[np.isin(classes, occurring)].mean()),
     }
+
+
+def confusion_counts(true: np.ndarray, predicted: np.ndarray, classes: int) -> list[list[int]]:
+    """How many images of each class (rows) are taken for each (columns), 0 to `classes` - 1."""
+    from sklearn.metrics import confusion_matrix  # here, since it is heavy
+
+    counts: list[list[int]] = confusion_matrix(true, predicted, labels=range(classes)).tolist()
+    return counts

@@ -1,20 +1,16 @@
 """`config.toml`: the keys of a run, as `--config` takes them."""
 
 import json
-import sys
-from importlib.metadata import version
+from collections.abc import Mapping
 
 from huscf_flwr.config import RunConfig
 from huscf_flwr.keys import Value
 
-_VERSIONS = ("flwr", "numpy", "scikit-learn", "torch")
 
-
-def config_as_toml(config: RunConfig) -> str:
-    """A config as TOML, with the versions used in comments."""
+def config_as_toml(config: RunConfig, origin: Mapping[str, str]) -> str:
+    """A config as TOML, with what it was run with in comments."""
     lines = [f"{key} = {_toml_value(value)}" for key, value in config.as_dict().items()]
-    versions = [f"python {sys.version.split()[0]}", *(f"{n} {version(n)}" for n in _VERSIONS)]
-    return "\n".join([*lines, "", *(f"# {line}" for line in versions)]) + "\n"
+    return "\n".join([*lines, "", *(f"# {name} {value}" for name, value in origin.items())]) + "\n"
 
 
 def _toml_value(value: Value) -> str:

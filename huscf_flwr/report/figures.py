@@ -7,7 +7,7 @@ import base64
 import io
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,8 +80,7 @@ def curves(run: RunFiles, columns: Sequence[str]) -> Picture:
         if column is None:
             axes.remove()
             continue
-        # All domains of a round take the same time: one line says it.
-        shown = dict(itertools.islice(lines.items(), 1)) if column == "seconds" else lines
+        shown = _shown(lines, column)
         for (name, rows), colour in zip(shown.items(), itertools.cycle(_DOMAINS), strict=False):
             x, y = _points(rows, column)
             colour = colour if shown is lines else "0.3"
@@ -94,8 +93,8 @@ def curves(run: RunFiles, columns: Sequence[str]) -> Picture:
             axes.set_ylim(0, 1.1 * max(y))
     handles = panels[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper right", ncols=min(len(lines), 8))
-    names = ", ".join(title(column) for column in columns)
-    return svg(figure, f"Line charts over the rounds of {names}, for {', '.join(lines)}")
+    last = "; ".join(f"{title(column)}: {_last(lines, column)}" for column in columns)
+    return svg(figure, f"Line charts over the rounds, which end at {last}")
 
 
 def clusters(run: RunFiles) -> Picture:
@@ -109,7 +108,9 @@ def clusters(run: RunFiles) -> Picture:
         norm=Normalize(-0.5, len(colours) - 0.5),
     )
     _cluster_legend(figure, colours)
-    return svg(figure, f"Heat map of the cluster {_of_clients(run)}")
+    sizes = Counter(member.cluster for member in run.last_members)
+    last = ", ".join(f"{size} in cluster {cluster}" for cluster, size in sorted(sizes.items()))
+    return svg(figure, f"Heat map of the cluster {_of_clients(run)}; in the last {last}")
 
 
 def weights_over_rounds(run: RunFiles) -> Picture:
@@ -122,7 +123,12 @@ def weights_over_rounds(run: RunFiles) -> Picture:
     span = max(_LEAST_SPAN, *(abs(share(member) - 1) for member in run.members))
     figure, drawn = _over_rounds(run, share, cmap="PuOr", norm=CenteredNorm(1, span))
     figure.colorbar(drawn, label="times an equal share", pad=0.02)
-    return svg(figure, f"Heat map of the weight in its cluster {_of_clients(run)}")
+    shares = _span([share(member) for member in run.last_members])
+    return svg(
+        figure,
+        f"Heat map of the weight in its cluster {_of_clients(run)}; in the last {shares} times an "
+        "equal share",
+    )
 
 
 def weights(run: RunFiles) -> Picture:
@@ -146,8 +152,9 @@ def weights(run: RunFiles) -> Picture:
     _cluster_legend(figure, {c: colour for c, colour in colours.items() if c in used})
     return svg(
         figure,
-        f"Bar charts of weight and divergence of {len(members)} clients in round "
-        f"{members[0].round}, coloured by cluster",
+        f"Bar charts of {len(members)} clients in round {members[0].round}, coloured by cluster: "
+        f"weights {_span([m.weight for m in members])}, "
+        f"divergences {_span([m.kld for m in members])}",
     )
 
 
@@ -181,7 +188,10 @@ def data(run: RunFiles) -> Picture:
     if 0 < classes <= _MOST_CLASSES:
         figure.legend(title="class", loc="outside right upper", reverse=True)
     kinds = f"stacked by {classes} classes" if classes else "of classes only they know"
-    return svg(figure, f"Bar chart of the training images of {len(members)} clients, {kinds}")
+    images = _span([member.size for member in members])
+    return svg(
+        figure, f"Bar chart of the training images of {len(members)} clients, {images}, {kinds}"
+    )
 
 
 def lower_is_better(score: str) -> bool:
@@ -231,6 +241,23 @@ def _of_clients(run: RunFiles) -> str:
     domains = len({member.domain for member in run.members} - {""})
     order = f", sorted by {domains} true domains" if domains else ""
     return f"of {len(clients)} clients{order}, rounds {run.rounds[0]} to {run.rounds[-1]}"
+
+
+def _shown(
+    lines: Mapping[str, Sequence[Measured]], column: str
+) -> Mapping[str, Sequence[Measured]]:
+    """All domains of a round take the same time: one line says it."""
+    return {"all": next(iter(lines.values()))} if column == "seconds" else lines
+
+
+def _last(lines: Mapping[str, Sequence[Measured]], column: str) -> str:
+    """The last values of a column, in words."""
+    found = {name: _points(rows, column)[1] for name, rows in _shown(lines, column).items()}
+    return ", ".join(f"{values[-1]:.4g} for {name}" for name, values in found.items() if values)
+
+
+def _span(values: Sequence[float]) -> str:
+    return f"from {min(values):.3g} to {max(values):.3g}"
 
 
 def _points(rows: Sequence[Measured], column: str) -> tuple[list[int], list[float]]:

@@ -35,6 +35,9 @@ AUDIT = "audit"
 """In summary.json what attacks found, and the folder with their pictures."""
 OWN_AUDIT = "own_audit"
 """In summary.json what clients found by attacks of their own on what they send."""
+CONFUSION = "confusion_matrix"
+"""In summary.json, beside scores: how many held-out images of each class (rows) are taken for each
+(columns) by the classifier whose accuracy is the utility."""
 DETAILS = "details"
 """In summary.json, beside scores: how they were computed."""
 
@@ -74,14 +77,14 @@ class RunFiles:
 
     Attributes
     ----------
-    config, versions: of config.toml; versions as lines of text.
+    config, origin: of config.toml; origin has versions, commit and machine by name.
     metrics, members: of metrics.csv and clusters.csv.
     summary, plan: of summary.json and plan.json; empty where there is none (yet).
     """
 
     folder: Path
     config: Mapping[str, Any]
-    versions: list[str]
+    origin: Mapping[str, str]
     metrics: list[Measured]
     members: list[Member]
     summary: Mapping[str, Any]
@@ -106,7 +109,7 @@ class RunFiles:
         each other's under `<domain>, cluster <number>`.
         """
         return {
-            of: _without(_without(scores, DETAILS), BY_CUT) for of, scores in self._last_scores()
+            of: _without(scores, DETAILS, BY_CUT, CONFUSION) for of, scores in self._last_scores()
         }
 
     def by_cut(self) -> dict[str, dict[str, Any]]:
@@ -115,6 +118,10 @@ class RunFiles:
         Scores, and how many `clients`, by blocks at the generator's head and tail.
         """
         return {of: scores[BY_CUT] for of, scores in self._last_scores() if BY_CUT in scores}
+
+    def confusions(self) -> dict[str, list[list[int]]]:
+        """The confusion matrices of their utility, where there are some."""
+        return {of: s[CONFUSION] for of, s in self._last_scores() if CONFUSION in s}
 
     def details(self) -> dict[str, dict[str, Any]]:
         """How `last_scores` were computed."""
@@ -186,7 +193,7 @@ def read_run(folder: Path) -> RunFiles:
     return RunFiles(
         folder,
         _read(config, lambda text: tomllib.loads(text)),
-        _read(config, lambda text: re.findall(r"^# (.+)$", text, re.MULTILINE)),
+        _read(config, lambda text: dict(re.findall(r"^# (\S+) (.+)$", text, re.MULTILINE))),
         [row for row in metrics if row.round in whole],
         [member for member in members if member.round in whole],
         _read_json(folder / "summary.json"),
@@ -246,5 +253,5 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", value
 
 
-def _without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key != name}
+def _without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in names}

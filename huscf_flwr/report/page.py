@@ -1,20 +1,22 @@
-"""`report.html`: one page that shows a run, and needs no other file, no network and no script."""
+"""`report.html`: one page that shows a run, and needs no other file and no network."""
 
+import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from huscf_flwr.config import RunConfig
 from huscf_flwr.evaluation.scores import REAL
 from huscf_flwr.report import audit_tables, figures
-from huscf_flwr.report.figures import Picture
-from huscf_flwr.report.files import AUDIT, OWN_AUDIT, TRAINING, RunFiles, flat, read_run
-from huscf_flwr.report.rendering import readable, render
-from huscf_flwr.report.template import RUN
+from huscf_flwr.report.files import AUDIT, COSTS, OWN_AUDIT, TRAINING, RunFiles, read_run
+from huscf_flwr.report.page_samples import samples
+from huscf_flwr.report.page_scores import Rows, beside_real, cards, confusions, score_rows
+from huscf_flwr.report.rendering import render
+from huscf_flwr.report.template import RUN, SCRIPT
 from huscf_flwr.system.files import replacing
 
-_STRIP = 6  # rounds of which a cluster's grids are shown
+_REFRESH_S = 30  # after which the page of an unfinished run is read again
 _SECTIONS = {
     "scores": "Scores",
     "training": "Training",
@@ -24,10 +26,16 @@ _SECTIONS = {
     "data": "Data",
     "exposure": "What the server could see",
     "costs": "Time, memory, bytes",
+    "repeat": "Repeating it",
     "config": "Config",
 }
-
-_Rows = list[list[Any]]
+_FILES = {
+    "generator-cluster-*.safetensors": "",
+    "config.toml": "the keys of the run",
+    "metrics.csv": "numbers of each round",
+    "clusters.csv": "the clients in each round",
+    "summary.json": "scores and costs",
+}
 
 
 def write_page(folder: Path) -> Path:
@@ -43,7 +51,7 @@ def write_page(folder: Path) -> Path:
         content = _content(run)
     path = folder / "report.html"
     with replacing(path) as aside:
-        aside.write_text(render(RUN, content), encoding="utf-8")
+        aside.write_text(render(RUN, content, SCRIPT), encoding="utf-8")
     return path
 
 
@@ -57,12 +65,16 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "name": run.config.get("name") or run.folder.name,
         "about": _about(run),
         "sections": _SECTIONS,
+        "refresh": None if run.summary else _REFRESH_S,
+        "cards": list(cards(run)),
+        "utility": any("utility" in scores for scores in scored.values()),
         "headline": _headline(run),
         "scores_head": ["", *scored],
-        "scores": _score_rows(
-            {of: _beside_real(scores, run.details()[of]) for of, scores in scored.items()}
+        "scores": score_rows(
+            {of: beside_real(scores, run.details()[of]) for of, scores in scored.items()}
         ),
-        "details": _score_rows(run.details()),
+        "details": score_rows(run.details()),
+        "confusions": list(confusions(run)),
         "by_cut": [
             {"title": f"{name}, cluster {scored[name]['cluster']}", **_cut_table(cuts)}
             for name, cuts in run.by_cut().items()
@@ -70,8 +82,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "score_curves": figures.curves(run, run.scores) if run.scores else None,
         "on_real": any(name.endswith(REAL) for row in run.metrics for name in row.values),
         "training": figures.curves(run, TRAINING),
-        "pairs": list(_pairs(run)),
-        "strips": dict(_strips(run)),
+        "samples": samples(run),
         "last": run.rounds[-1],
         "clusters": figures.clusters(run),
         "weights": figures.weights(run),
@@ -90,7 +101,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         ],
         "latency_head": ["an iteration takes", "seconds"],
         "latency": _latency_rows(run),
-        "timeline": figures.image(timeline, "Timeline of one training iteration as planned")
+        "timeline": figures.image(timeline, _timeline_in_words(run.plan))
         if timeline.exists()
         else None,
         "data": figures.data(run),
@@ -101,9 +112,16 @@ def _content(run: RunFiles) -> dict[str, Any]:
             [figures.title(name), _size(both["up"]), _size(both["down"])]
             for name, both in run.summary.get("bytes_per_exchange", {}).items()
         ],
+        "simulated": _simulated(run),
+        "command": _command(run),
+        "files": {
+            path.name: what
+            for pattern, what in _FILES.items()
+            for path in sorted(run.folder.glob(pattern))
+        },
         "config": config,
         "changed": sum(value != default for _, value, default in config),
-        "versions": run.versions,
+        "origin": [list(item) for item in run.origin.items()],
     }
 
 
@@ -122,64 +140,12 @@ def _headline(run: RunFiles) -> dict[str, Any]:
         "clusters": len({member.cluster for member in members}),
         "adjusted Rand index": "-" if ari is None else f"{ari:.2f}",
         "duration": _duration(summary["seconds"] if summary else sum(_round_seconds(run))),
+        "bytes exchanged": _size(_exchanged(run)),
     }
 
 
-def _score_rows(scored: Mapping[str, Mapping[str, Any]]) -> _Rows:
-    """A row for each score, whatever their names, and a column for each domain or cluster."""
-    columns = [dict(flat(scores)) for scores in scored.values()]
-    names = dict.fromkeys(name for scores in columns for name in scores)
-    return [[figures.title(name), *(scores.get(name) for scores in columns)] for name in names]
-
-
 def _cut_table(cuts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {"head": ["", *cuts], "rows": _score_rows(cuts)}
-
-
-def _beside_real(scores: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores, each with what real images get in parentheses where `details` have it."""
-
-    def text(score: Any, real: Any) -> Any:
-        if isinstance(score, Mapping):
-            return {name: text(value, (real or {}).get(name)) for name, value in score.items()}
-        return score if real is None else f"{readable(score)} ({readable(real)})"
-
-    return {name: text(score, details.get(name, {}).get("real")) for name, score in scores.items()}
-
-
-def _pairs(run: RunFiles) -> Iterator[dict[str, Any]]:
-    """The last generated grid of each domain's main cluster, beside the domain's real images."""
-    grids = run.grids()
-    for name, rows in run.curves().items():
-        last = rows[-1]
-        real, generated = run.real_grid(last.domain), grids.get(last.cluster, {}).get(last.round)
-        if not last.domain or real is None or generated is None:
-            continue
-        what = f"of cluster {last.cluster}, round {last.round}"
-        yield {
-            "title": f"Generated and real {name}",
-            "generated": figures.image(generated, f"Generated images {what}", f"generated {what}"),
-            "real": figures.image(real, f"Real {name}, held out", "real, held out"),
-        }
-
-
-def _strips(run: RunFiles) -> Iterator[tuple[str, list[Picture]]]:
-    """Grids of a few rounds, the first and the last among them, for each cluster."""
-    for cluster, grids in run.grids().items():
-        rounds = list(grids)
-        count = min(_STRIP, len(rounds))
-        chosen = {rounds[round(i * (len(rounds) - 1) / max(1, count - 1))] for i in range(count)}
-        yield (
-            f"Cluster {cluster} over the rounds",
-            [
-                figures.image(
-                    grids[number],
-                    f"Generated images of cluster {cluster} after round {number}",
-                    f"round {number}",
-                )
-                for number in sorted(chosen)
-            ],
-        )
+    return {"head": ["", *cuts], "rows": score_rows(cuts)}
 
 
 def _exposure(run: RunFiles) -> dict[str, Any] | None:
@@ -207,7 +173,7 @@ def _exposure(run: RunFiles) -> dict[str, Any] | None:
     }
 
 
-def _plan_rows(plan: Mapping[str, Any]) -> _Rows:
+def _plan_rows(plan: Mapping[str, Any]) -> Rows:
     keys = ("profile", "clients", "gen_head", "gen_tail", "disc_head", "disc_tail")
     groups = plan.get("groups", [])
     times_s = plan.get("times_s", [[None] * 3] * len(groups))
@@ -217,7 +183,7 @@ def _plan_rows(plan: Mapping[str, Any]) -> _Rows:
     ]
 
 
-def _latency_rows(run: RunFiles) -> _Rows:
+def _latency_rows(run: RunFiles) -> Rows:
     latency = run.summary.get("latency", {})
     predicted = latency.get("predicted_s", run.plan.get("latency_s"))
     devices = latency.get("predicted_for", run.plan.get("devices"))
@@ -226,9 +192,9 @@ def _latency_rows(run: RunFiles) -> _Rows:
     return [row for row in rows if row[1] is not None]
 
 
-def _cost_rows(run: RunFiles) -> _Rows:
+def _cost_rows(run: RunFiles) -> Rows:
     seconds, summary = _round_seconds(run), run.summary
-    rows: _Rows = [
+    rows: Rows = [
         ["mean seconds of a round", sum(seconds) / len(seconds)],
         ["seconds of the shortest and the longest", f"{min(seconds):.4g} to {max(seconds):.4g}"],
         ["client iterations per second", summary.get("iterations_per_second")],
@@ -240,7 +206,39 @@ def _cost_rows(run: RunFiles) -> _Rows:
     if "bytes_per_client_iteration" in summary:
         size = _size(summary["bytes_per_client_iteration"])
         rows.append(["sent and received by a client in an iteration", size])
+    rows.append(["sent and received by all clients in all rounds", _size(_exchanged(run))])
     return [row for row in rows if row[1] is not None]
+
+
+def _exchanged(run: RunFiles) -> float:
+    """Bytes that all clients sent and received, in all rounds."""
+    clients = Counter(member.round for member in run.members)
+    of_client = {row.round: row.values.get(COSTS[0], 0.0) for row in run.metrics}
+    return sum(1e6 * megabytes * clients[number] for number, megabytes in of_client.items())
+
+
+def _simulated(run: RunFiles) -> bool:
+    """Whether clients had data that was dealt to them."""
+    return any(member.domain for member in run.members)
+
+
+def _command(run: RunFiles) -> str:
+    """What repeats the run."""
+    file = shlex.quote(str(run.folder / "config.toml"))
+    if not _simulated(run):
+        return f"flwr run . --stream --run-config {file}"
+    clients = run.summary.get("partitions") or len({member.client for member in run.members})
+    given = "" if run.config.get("num-clients") else f" num-clients={clients}"
+    return f"huscf train --config {file}{given} output-dir="
+
+
+def _timeline_in_words(plan: Mapping[str, Any]) -> str:
+    devices = ", ".join(f"{g['clients']} x {g['profile']}" for g in plan.get("groups", []))
+    seconds = f", {plan['latency_s']:.3g} s in all" if "latency_s" in plan else ""
+    return (
+        "Timeline of one training iteration as planned: when each device and the server compute, "
+        f"send and wait{seconds}; devices: {devices}"
+    )
 
 
 def _round_seconds(run: RunFiles) -> Sequence[float]:
@@ -256,4 +254,6 @@ def _duration(seconds: float) -> str:
 
 
 def _size(count: float) -> str:
+    if count >= 2**30:
+        return f"{count / 2**30:.2f} GiB"
     return f"{count / 2**20:.2f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"

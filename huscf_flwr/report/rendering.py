@@ -1,15 +1,21 @@
 """Pages from templates: one file each, with its pictures in it."""
 
-from collections.abc import Mapping
+import base64
+import hashlib
 from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup
 
-from huscf_flwr.report.template import BASE, MACROS
+from huscf_flwr.report.base_template import BASE, MACROS
 
 
-def render(template: str, content: Mapping[str, Any]) -> str:
-    """A page from a template that extends `base`, with what it shows by its names."""
+def render(template: str, content: dict[str, Any], script: str = "") -> str:
+    """A page from a template that extends `base`, with what it shows by its names.
+
+    Its own `script` is there by this name, and as `script_hash` what lets a browser run it and no
+    other.
+    """
     environment = Environment(
         loader=DictLoader({"base": BASE, "macros": MACROS, "page": template}),
         autoescape=True,
@@ -18,7 +24,9 @@ def render(template: str, content: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["value"] = readable
-    return environment.get_template("page").render(content).lstrip()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    of_script = {"script": Markup(script), "script_hash": Markup(f"sha256-{digest}")}
+    return environment.get_template("page").render(content | of_script).lstrip()
 
 
 def readable(value: Any) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from huscf_flwr.config import RunConfig
+from huscf_flwr.evaluation.scores import CHEAP_SCORES, REAL
 from huscf_flwr.report.files import BY_CUT, DETAILS, OTHERS
 from huscf_flwr.report.records import ClientScores, RoundRecord
 
@@ -38,14 +39,20 @@ def _by_cut(record: RoundRecord, domain: str, cluster: int) -> dict[str, Any]:
 
 
 def of_clients(scores: Sequence[ClientScores], config: RunConfig) -> dict[str, Any]:
-    """A cluster's scores of summary.json, of a round that ends the run."""
-    return {
-        **ClientScores.mean(scores),
-        "clients": len(scores),
-        DETAILS: {
-            "n_generated": config.utility_images,
-            "n_real": sum(score.images for score in scores),
-            "extractor": "classifiers of the clients' own training images",
-            "seed": config.seed,
-        },
+    """A cluster's scores of summary.json, of a round that ends the run: as those of a domain."""
+    mean = ClientScores.mean(scores)
+    real = {name: {"real": mean.pop(name + REAL)} for name in CHEAP_SCORES}
+    how = {
+        "n_generated": config.utility_images,
+        "n_real": sum(score.images for score in scores),
+        "extractor": "classifiers of the clients' own training images",
+        "seed": config.seed,
     }
+    found: dict[str, Any] = {
+        "clients": len(scores),
+        **{name: mean.pop(name) for name in CHEAP_SCORES},
+    }
+    if mean:  # what all tell of utility
+        found["utility"] = mean
+    of = [name for name in found if name != "clients"]
+    return {**found, DETAILS: {name: {**real.get(name, {}), **how} for name in of}}

@@ -7,6 +7,7 @@ import csv
 import json
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from huscf_flwr.report.checkpoint import Checkpoint, client_states
 from huscf_flwr.report.config_file import config_as_toml
 from huscf_flwr.report.files import CLUSTERS, METRICS, OWN_AUDIT, PLACE, Member
 from huscf_flwr.report.grids import GRID_ROWS, by_class, save_grid, save_images
+from huscf_flwr.report.origin import origin
 from huscf_flwr.report.own_audits import OwnAudits
 from huscf_flwr.report.page import write_page
 from huscf_flwr.report.records import ClientInfo, ClientScores, RoundRecord
@@ -41,6 +43,9 @@ from huscf_flwr.system.cpu import peak_memory_mb
 from huscf_flwr.system.files import replacing
 
 log = logging.getLogger(__name__)
+_FIRST_PAGE_S = 1.0  # that a page is taken to take before there is one
+_RARELY = 50  # times as long as a page takes: so often it may be written, whatever is due
+_NUMBERS = re.compile(r"\[\n[\d\s,]+\]")  # a row of a matrix, which JSON would write line by line
 
 
 class RunReport:
@@ -54,7 +59,8 @@ class RunReport:
         UserError: TensorBoard's files are wanted, and its package is missing.
         """
         self._config = config
-        self._started = time.monotonic()
+        self._started = self._page_written = time.monotonic()
+        self._page_seconds = _FIRST_PAGE_S
         self._fit_seconds = 0.0
         self._client_iterations = 0
         self._data = config.data_settings(base_dir)
@@ -77,7 +83,7 @@ class RunReport:
         UserError: the folder cannot be written, or holds a run already.
         """
         self.folder = _create_folder(self._config, self._base)
-        text = config_as_toml(self._config)
+        text = config_as_toml(self._config, origin(str(self._base), self._config.device))
         (self.folder / "config.toml").write_text(text, encoding="utf-8")
         if self._config.tensorboard:
             self._board = Board(self.folder)
@@ -125,7 +131,7 @@ class RunReport:
         if self._board:
             with self._spared("tensorboard"):
                 self._board.add_last_round()
-        if self._config.scores_due(record.round) and record.round < self._config.num_server_rounds:
+        if record.round < self._config.num_server_rounds and self._page_due(record.round):
             self._write_page()
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -215,9 +221,17 @@ class RunReport:
             if advised := advice(self._times):
                 log.info(advised)
 
+    def _page_due(self, finished: int) -> bool:
+        """Whether there are new scores after this round, or the page takes little time."""
+        since = time.monotonic() - self._page_written
+        return self._config.scores_due(finished) or since > _RARELY * self._page_seconds
+
     def _write_page(self) -> None:
+        began = time.monotonic()
         with self._spared("report.html"):
             write_page(self.folder)
+        self._page_written = time.monotonic()
+        self._page_seconds = self._page_written - began
 
     @contextmanager
     def _spared(self, name: str) -> Iterator[None]:
@@ -228,8 +242,10 @@ class RunReport:
             log.warning("%s is not written: %s: %s", name, type(error).__name__, cause(error))
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        text = json.dumps(content, indent=2) + "\n"
+        text = _NUMBERS.sub(lambda found: " ".join(found[0].split()), text)
         with replacing(self.folder / name) as aside:
-            aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            aside.write_text(text, encoding="utf-8")
 
     def _show_real(self, domain: str) -> None:
         """Once a run, a picture of real images of a domain, to compare with generated ones."""

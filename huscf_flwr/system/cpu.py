@@ -14,6 +14,7 @@ import resource
 import sys
 
 from huscf_flwr.errors import UserError
+from huscf_flwr.system.machine import cores_here
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # where the workers are no more than the cores
 os.environ.setdefault("OMP_WAIT_POLICY", "active")  # a thousand where they are more, not a hundred
@@ -34,7 +35,7 @@ def cores() -> int:
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdecimal() and int(wanted) > 0:
         return int(wanted)
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return cores_here()
 
 
 def use_threads(count: int) -> None:
