@@ -197,6 +197,10 @@ def _cost_rows(run: RunFiles) -> Rows:
     rows: Rows = [
         ["mean seconds of a round", sum(seconds) / len(seconds)],
         ["seconds of the shortest and the longest", f"{min(seconds):.4g} to {max(seconds):.4g}"],
+        *(
+            [f"of a round on devices, seconds: {what}", value]
+            for what, value in (summary.get("round_seconds") or {}).items()
+        ),
         ["client iterations per second", summary.get("iterations_per_second")],
         *(
             [f"peak memory of {'a client' if role == 'client' else f'the {role}'}", f"{size} MiB"]
