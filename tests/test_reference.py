@@ -28,10 +28,10 @@ from huscf_flwr.nets import NetSpec, PartialGAN, State, initial_state, net_shape
 from huscf_flwr.nets.losses import Losses
 from huscf_flwr.procedure import ClientTraining, ServerHalf
 from huscf_flwr.runner.in_process import InProcessRunner
-from huscf_flwr.split.audit import Audit
 from huscf_flwr.split.cuts import Cut
 from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from huscf_flwr.split.segments import Segments
+from huscf_flwr.split.spot_check import SpotCheck
 from huscf_flwr.split.usual import usual_frames
 
 SPEC = NetSpec(image_size=28, channels=1, num_classes=10, width=64)
@@ -69,8 +69,8 @@ def train(
     if guard is not None:
         nets = whole_nets(SPEC, first_state())
         frames, fooled = usual_frames(SPEC, nets, CUTS, batch_size=BATCH, seed=0)
-        audits = {cut: Audit(SPEC, nets, cut, fooled) for cut in CUTS}
-        known = {k: Known(frames[cut], audits[cut], group=0) for k, cut in enumerate(CUTS)}
+        checks = {cut: SpotCheck(SPEC, nets, cut, fooled) for cut in CUTS}
+        known = {k: Known(frames[cut], checks[cut], group=0) for k, cut in enumerate(CUTS)}
         half = Guarded(server, guard, known, CLIENTS)
     runner.open_round(1, plans(half, CUTS, ITERATIONS))
     parts = {
