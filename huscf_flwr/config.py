@@ -8,7 +8,7 @@ from huscf_flwr.data.format import ImageFormat
 from huscf_flwr.data.local_noise import LocalNoise, check_levels
 from huscf_flwr.data.partition import PARTITIONS, DataSettings
 from huscf_flwr.data.sources import BUILT_IN, NAMED, find_sources, split_names
-from huscf_flwr.errors import UserError
+from huscf_flwr.errors import UserError, did_you_mean
 from huscf_flwr.evaluation.recipes import RECIPES, Recipe
 from huscf_flwr.keys import Value, check, key, name_of, typed
 from huscf_flwr.nets import NetSpec
@@ -325,6 +325,7 @@ class RunConfig:
         known = {name_of(one.name): one for one in fields(cls)}
         for name in values:
             if name not in known:
-                raise UserError(f'unknown key "{name}": known are {", ".join(sorted(known))}')
+                meant = did_you_mean(name, known) or f" known are {', '.join(sorted(known))}"
+                raise UserError(f'unknown key "{name}":{meant}')
         values_of: dict[str, Any] = {known[k].name: typed(known[k], v) for k, v in values.items()}
         return cls(**values_of)

@@ -1,5 +1,8 @@
 """Errors that a user can act on."""
 
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
 from textwrap import shorten
 
 
@@ -15,3 +18,16 @@ def cause(error: Exception) -> str:
     """What an error says, in one short line; of the system's without number and file name."""
     text = (isinstance(error, OSError) and error.strerror) or str(error)
     return shorten(text, 200, placeholder=" ...") or type(error).__name__
+
+
+def did_you_mean(text: str, known: Iterable[str]) -> str:
+    """The question by which a message goes on, with a space before it; empty if none is alike."""
+    near = difflib.get_close_matches(text, known, n=1)
+    return f' did you mean "{near[0]}"?' if near else ""
+
+
+def no_such_file(path: str | Path) -> UserError:
+    """The error of a file that is not there; it names one beside it that is called alike."""
+    beside = (str(file) for file in Path(path).parent.glob(f"*{Path(path).suffix}"))
+    near = did_you_mean(str(path), beside)
+    return UserError(f"{path}: no such file{near and ':'}{near}")

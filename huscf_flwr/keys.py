@@ -7,7 +7,7 @@ from dataclasses import Field, field
 from pathlib import Path
 from typing import Any
 
-from huscf_flwr.errors import UserError
+from huscf_flwr.errors import UserError, cause, no_such_file
 
 Value = str | int | float | bool
 
@@ -32,18 +32,28 @@ def read_settings(path: str | None, pairs: Iterable[str]) -> dict[str, Any]:
     ------
     UserError: the file cannot be read, or a pair has no `=`.
     """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values.update(tomllib.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read as TOML: {error}") from None
+    values: dict[str, Any] = {} if path is None else read_toml(path)
     for pair in pairs:
         name, separator, text = pair.partition("=")
         if not separator:
             raise UserError(f'"{pair}" is not key=value')
         values[name] = _Typed(text)
     return values
+
+
+def read_toml(path: str) -> dict[str, Any]:
+    """What a TOML file holds.
+
+    Raises
+    ------
+    UserError: it cannot be read; where there is none, the message names one that is called alike.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise no_such_file(path) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as TOML: {cause(error)}") from None
 
 
 _BOOLS = {"true": True, "false": False}

@@ -1,7 +1,6 @@
 """What is compared: scenarios, methods and seeds, a run for each."""
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 from huscf_flwr.config import RunConfig
 from huscf_flwr.data.partition import label_counts
 from huscf_flwr.data.sources import load_domain, split_names
-from huscf_flwr.errors import UserError
-from huscf_flwr.keys import read_settings
+from huscf_flwr.errors import UserError, did_you_mean
+from huscf_flwr.keys import read_settings, read_toml
 from simulations.engine import DEFAULT_CLIENTS
 from strategies import load_strategy
 
@@ -50,13 +49,13 @@ def read_methods(path: str) -> Methods:
     ------
     UserError: it cannot be read, or holds something else.
     """
-    try:
-        found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as TOML: {error}") from None
+    found = read_toml(path)
     for name, keys in found.items():
         if not isinstance(keys, dict):
             raise UserError(f'{path}: "{name}" is no table of run keys')
+        for key in keys:
+            if key != POOLED and (meant := did_you_mean(key, [POOLED])):
+                raise UserError(f'{path}: method "{name}": unknown key "{key}":{meant}')
     if not found:
         raise UserError(f"{path}: no method in it")
     return found

@@ -2,7 +2,7 @@
 
 import importlib
 
-from huscf_flwr.errors import UserError
+from huscf_flwr.errors import UserError, did_you_mean
 from strategies.base import GANStrategy
 from strategies.clustered_fedgan import ClusteredFedGAN
 from strategies.exchanging import ExchangingStrategy
@@ -49,7 +49,8 @@ def load_strategy(name: str) -> type[GANStrategy]:
     module, separator, attribute = name.partition(":")
     if not separator:
         raise UserError(
-            f'strategy="{name}": must be {", ".join(STRATEGIES)}, or module:Class for your own'
+            f'strategy="{name}":{did_you_mean(name, STRATEGIES)} must be '
+            f"{', '.join(STRATEGIES)}, or module:Class for your own"
         )
     try:
         found = getattr(importlib.import_module(module), attribute)

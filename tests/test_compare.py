@@ -266,6 +266,9 @@ def test_methods_are_keys_by_name(here: Path) -> None:
     (here / "m.toml").write_text("width = 3\n")
     with pytest.raises(UserError, match=r'm\.toml: "width" is no table of run keys'):
         read_methods("m.toml")
+    (here / "m.toml").write_text("[a]\none-client-per-domian = true\n")
+    with pytest.raises(UserError, match='unknown key "one-client-per-domian": did you mean "one-'):
+        read_methods("m.toml")
     (here / "b.toml").write_text(SMALL.format(name="b").replace("num-clients = 2", ""))
     with pytest.raises(UserError, match="5 clients are no multiple of 2 domains"):
         plan_runs(

@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 
 from huscf_flwr.data.format import Arrays
-from huscf_flwr.errors import UserError, cause
+from huscf_flwr.errors import UserError, cause, no_such_file
 
 _MEDMNIST = [
     f"{part}_{kind}" for part in ("train", "val", "test") for kind in ("images", "labels")
@@ -39,7 +39,7 @@ def read_npz(path: str) -> tuple[Arrays, Arrays | None]:
     except UserError:
         raise
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        raise no_such_file(path) from None
     except Exception as error:  # numpy and zipfile raise whatever a damaged file leads them to
         raise UserError(f"{path}: not a readable .npz file: {cause(error)}") from None
     parts = [_checked(path, *arrays[i : i + 2]) for i in range(0, len(arrays), 2)]

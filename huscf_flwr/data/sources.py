@@ -22,7 +22,7 @@ from huscf_flwr.data.letters import render_letters
 from huscf_flwr.data.npz import read_npz
 from huscf_flwr.data.textures import render_textures
 from huscf_flwr.data.torchvision_sets import TORCHVISION_SETS, read_torchvision_set
-from huscf_flwr.errors import UserError
+from huscf_flwr.errors import UserError, did_you_mean
 
 _HELD_OUT = 0.2
 _OF_MEDMNIST = "the file of that name and 28 pixels that medmnist.com links to"
@@ -214,9 +214,10 @@ def _read(source: Source, image_format: ImageFormat) -> tuple[Arrays, Arrays | N
         return read_folder(source.path, image_format), None
     if source.path.endswith(".npz"):
         return read_npz(source.path)
+    known = (*BUILT_IN, *NAMED)
     raise UserError(
-        f'domain "{source.name}": no folder or .npz file {source.path}; known by name are '
-        f"{', '.join((*BUILT_IN, *NAMED))}"
+        f'domain "{source.name}":{did_you_mean(source.name, known)} no folder or .npz file '
+        f"{source.path}; known by name are {', '.join(known)}"
     )
 
 
