@@ -32,8 +32,8 @@ class _OneLine(logging.Filter):
 def server_fn(context: Context) -> ServerAppComponents:
     """Build the server of one run from its run config."""
     set_up_logging()
-    config = in_deployment(RunConfig.from_mapping(context.run_config))
     base_dir = calling_folder()
+    config = in_deployment(RunConfig.from_mapping(context.run_config)).settled(base_dir)
     strategy_class = load_strategy(config.strategy)
     report = RunReport(config, base_dir)
     server = GANServer(strategy_class(config, report, base_dir), max_workers=_MANY)

@@ -113,8 +113,8 @@ def plan_runs(
         if run.finished:
             _check_keys(run)
         else:
-            for source in run.config.data_settings(base_dir).sources:
-                load_domain(source, run.config.image_format)
+            for source in run.config.sources(base_dir):
+                load_domain(source, run.config.settled(base_dir).image_format)
     return runs
 
 
@@ -151,7 +151,8 @@ def _pooled(config: RunConfig, base_dir: str) -> RunConfig:
 
 def _batches(config: RunConfig, base_dir: str, clients: int) -> int:
     """Of the largest client."""
-    sizes = label_counts(config.data_settings(base_dir), clients).sum(axis=1)
+    data = config.settled(base_dir).data_settings(base_dir)
+    sizes = label_counts(data, clients).sum(axis=1)
     return -(-int(sizes.max()) // config.batch_size)
 
 
@@ -179,7 +180,9 @@ def _check_keys(run: Run) -> None:
     others = [
         f"{key}={had[key]!r} (now {planned[key]!r})"
         for key in planned
-        if key != "output-dir" and had[key] != planned[key]  # the folder may have been moved
+        if key != "output-dir"  # the folder may have been moved
+        and had[key] != planned[key]
+        and not (key in run.config.found and not planned[key])  # then the data said it
     ]
     if others:
         raise UserError(

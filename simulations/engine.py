@@ -169,7 +169,7 @@ class Engine:
         UserError: something in the config or the data is wrong, or an own client cannot be driven
             step by step.
         """
-        self._config = config
+        config = config.settled(base_dir)
         clients = config.num_clients or DEFAULT_CLIENTS
         strategy_class = load_strategy(config.strategy)
         client_class = strategy_class.client_class

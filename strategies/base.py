@@ -122,7 +122,7 @@ class GANStrategy(EvaluatingStrategy):
 
     def question(self) -> Config:
         """What clients are told when they are asked who they are."""
-        return {"base-dir": self.base_dir}
+        return {"base-dir": self.base_dir, **self.config.found}
 
     @abstractmethod
     def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:
@@ -304,6 +304,7 @@ class GANStrategy(EvaluatingStrategy):
                 "iterations": self._iterations,
                 "iterations-before": (server_round - 1) * self._iterations,
                 "base-dir": self.base_dir,
+                **self.config.found,
                 **self._state_places,
                 **extras.get(info.number, {}),
             }

@@ -22,6 +22,25 @@ class ImageFormat:
     num_classes: int
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What a domain's images are, before a run brings them to its format.
+
+    Attributes
+    ----------
+    classes: name of each label; its number where it has no other.
+    channels: 3 if any image has colour, else 1.
+    """
+
+    classes: tuple[str, ...]
+    channels: int
+
+
+def numbered(classes: int) -> tuple[str, ...]:
+    """Names of labels that have none."""
+    return tuple(map(str, range(classes)))
+
+
 def to_format(images: np.ndarray, image_format: ImageFormat) -> Tensor:
     """Images (n, H, W) or (n, H, W, C) as uint8 (n, channels, size, size).
 

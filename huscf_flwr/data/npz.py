@@ -55,6 +55,23 @@ def read_npz(path: str) -> tuple[Arrays, Arrays | None]:
     return (images, labels), test
 
 
+def class_names(path: str) -> tuple[str, ...]:
+    """The names of the labels of a file that `read_npz` reads, in `classes`; none without.
+
+    Raises
+    ------
+    UserError: `classes` is no list of texts.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        names = file["classes"] if "classes" in file else np.empty(0, "U")
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise UserError(
+            f'{path}: "classes" is {names.dtype} of shape {names.shape}; it must be text, a name '
+            "for each label"
+        )
+    return tuple(names.tolist())
+
+
 def _checked(path: str, images: np.ndarray, labels: np.ndarray) -> Arrays:
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise UserError(

@@ -102,7 +102,9 @@ def _content(run: RunFiles) -> dict[str, Any]:
             for name, both in run.summary.get("bytes_per_exchange", {}).items()
         ],
         "config": config,
-        "changed": sum(value != default for _, value, default in config),
+        "changed": sum(
+            value != default and key not in RunConfig().found for key, value, default in config
+        ),
         "versions": run.versions,
     }
 
