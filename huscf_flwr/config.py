@@ -39,7 +39,11 @@ class RunConfig:
         "your own",
     )
     seed: int = key(0, "seed of everything random", at_least=0)
-    resume: str = key("", "folder of a run to go on from, up to num-server-rounds; empty: none")
+    resume: str = key(
+        "",
+        "folder of a run to go on from, up to num-server-rounds; in huscf train with its keys, "
+        "unless they are set; empty: none",
+    )
     output_dir: str = key("", "folder for the results; empty: runs/<time>-<name>")
 
     domains: str = key(

@@ -1,9 +1,11 @@
 """Errors that a user can act on."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from textwrap import shorten
+
+_NAMED = 5
 
 
 class UserError(Exception):
@@ -31,3 +33,9 @@ def no_such_file(path: str | Path) -> UserError:
     beside = (str(file) for file in Path(path).parent.glob(f"*{Path(path).suffix}"))
     near = did_you_mean(str(path), beside)
     return UserError(f"{path}: no such file{near and ':'}{near}")
+
+
+def some(names: Sequence[str]) -> str:
+    """As many of what is wrong as a line can take."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

@@ -276,9 +276,11 @@ class GANStrategy(EvaluatingStrategy):
 
     def initialize_parameters(self, client_manager: ClientManager) -> Parameters:
         """Wait for the clients, ask who they are, and start from fresh parameters."""
-        self.report.start()
+        self.report.start(self._resumed, self.rounds_before)
         self._state_places |= states_of_clients(self.report.folder, self._resumed)
-        self.check_clients(list(self.roster.gather(client_manager).values()))
+        clients = list(self.roster.gather(client_manager).values())
+        self.check_clients(clients)
+        self.report.meet(info.domain for info in clients if info.domain)
         return self._global_parameters()
 
     def configure_fit(

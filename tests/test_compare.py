@@ -21,6 +21,7 @@ from huscf_flwr.cli import main
 from huscf_flwr.errors import UserError
 from huscf_flwr.keys import read_settings
 from simulations.compare import plan_runs, read_methods
+from simulations.perform import time_left
 
 MORTAL = """\
 import os
@@ -236,6 +237,13 @@ def test_what_cannot_be_compared_is_refused_before_the_first_run(
             folder=tmp_path,
             base_dir=str(tmp_path),
         )
+
+
+def test_the_time_that_is_left_counts_runs_side_by_side() -> None:
+    assert [time_left(60, 1, due, 1) for due in (1, 2, 5)] == [0, 60, 240]
+    assert [time_left(60, ended, 4, 2) for ended in (1, 2)] == [60, 60]
+    assert time_left(120, 3, 4, 2) == 0  # the fourth is about to end, too
+    assert time_left(60, 1, 5, 8) == 0
 
 
 def test_methods_are_keys_by_name(here: Path) -> None:

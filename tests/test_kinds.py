@@ -1,6 +1,7 @@
 """What a run learns of its data before it begins: how many classes, how called, and colour."""
 
 import logging
+import re
 import tomllib
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from huscf_flwr.clients.whole import WholeGANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.data.sources import kind_of
 from huscf_flwr.errors import UserError
+from huscf_flwr.report.files import read_run
+from huscf_flwr.report.grids import save_images
 
 
 def fruit(folder: Path, classes: int = 4, mode: str = "RGB") -> Path:
@@ -73,15 +76,43 @@ def test_labels_have_names_where_the_data_has_them(tmp_path: Path) -> None:
 
 
 def test_a_run_of_coloured_folders_needs_no_keys_for_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_steps: None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    few_steps: None,
 ) -> None:
-    """What it found is in its config.toml."""
+    """What it found is in its config.toml; its pictures have names; it says what is lacking."""
     fruit(tmp_path / "fruit")
+    fruit(tmp_path / "more", classes=5)
     monkeypatch.chdir(tmp_path)
-    keys = {**SMALL, "num-classes": 0, "domains": "fruit", "num-clients": 2, "output-dir": "out"}
-    assert main(["train", *(f"{key}={value}" for key, value in keys.items())]) == 0
-    left = tomllib.loads((tmp_path / "out" / "config.toml").read_text())
-    assert (left["num-classes"], left["channels"]) == (4, 3)
+    run = {**SMALL, "num-classes": 0, "domains": "fruit,more", "num-clients": 2}
+    keys = [f"{key}={value}" for key, value in {**run, "output-dir": "out"}.items()]
+    assert main(["train", *keys]) == 0
+    out = tmp_path / "out"
+    left = tomllib.loads((out / "config.toml").read_text())
+    assert (left["num-classes"], left["channels"]) == (5, 3)
+    names = ["apple", "banana", "cherry", "date", "elderberry"]
+    assert read_run(out).classes == {"fruit": [*names[:4], "4"], "more": names}
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1] == str(out / "report.html")
+    assert "fruit has no images of class 4\n" in said.err
+    assert re.search(r"round 1/2  [0-9.]+ s, about \d+ s to go  ", said.err)
+    assert re.search(r"round 2/2  [0-9.]+ s  ", said.err)
+
+
+def test_columns_of_grids_have_names(tmp_path: Path) -> None:
+    """Above the images, which stay as they are; upright, where one is too long."""
+    shown = images(6).images.float() / 127.5 - 1
+    pictures = []
+    for names in ([], ["a", "b", "c"], ["a", "banana", "c"]):
+        save_images(shown, tmp_path / "grid.png", 3, names)
+        pictures.append(np.asarray(Image.open(tmp_path / "grid.png")))
+    plain, short, long = pictures
+    assert len(plain) < len(short) < len(long)
+    for named in (short, long):
+        assert (named[-len(plain) :] == plain).all()
+        head = named[: -len(plain)]
+        assert all((part == 255).any() for part in np.array_split(head, 3, axis=1))
 
 
 def test_clients_elsewhere_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

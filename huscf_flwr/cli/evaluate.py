@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from huscf_flwr.config import RunConfig
-from huscf_flwr.errors import UserError
+from huscf_flwr.errors import UserError, some
 from huscf_flwr.evaluation.recipes import RECIPES
 
 _DESCRIPTION = """\
@@ -57,7 +57,7 @@ def add_command(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from huscf_flwr.data.format import ImageFormat
-    from huscf_flwr.data.sources import find_sources, read_domain
+    from huscf_flwr.data.sources import find_sources, kind_of, read_domain
     from huscf_flwr.evaluation.evaluator import Evaluator
     from huscf_flwr.evaluation.extractors import inception_extractor
     from huscf_flwr.nets.generator import load_generator
@@ -87,5 +87,6 @@ def _run(options: argparse.Namespace) -> None:
     print(f"{options.file} against {options.data}\n")
     print("\n".join(scores.lines()))
     if domain.missing_classes:
-        missing = ", ".join(map(str, domain.missing_classes))
+        names = kind_of(source).names(spec.num_classes)
+        missing = some([names[label] for label in domain.missing_classes])
         print(f"\nnot scored, for no image is held out: class {missing}")

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from huscf_flwr.data.format import Arrays, ImageFormat, Kind, to_format
-from huscf_flwr.errors import UserError, cause
+from huscf_flwr.errors import UserError, cause, some
 
 _GREY = ("1", "L", "LA")  # modes of PIL's with 8 bits at most
-_NAMED = 5  # of things that are wrong, as many as a line can take
 
 
 def read_folder(path: str, image_format: ImageFormat) -> Arrays:
@@ -37,7 +36,7 @@ def read_folder(path: str, image_format: ImageFormat) -> Arrays:
             unreadable.append(f"{file.relative_to(path)} ({reason})")
     if unreadable:
         raise UserError(
-            f"{path}: not readable as images: {_some(unreadable)}; remove or repair them"
+            f"{path}: not readable as images: {some(unreadable)}; remove or repair them"
         )
     pixels = np.concatenate([image.permute(0, 2, 3, 1).numpy() for image in images])
     return pixels, np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])
@@ -70,7 +69,7 @@ def _classes(path: str) -> dict[str, list[Path]]:
                 f"{expected} (of a layout with train and test, name one part: {folder})"
             )
     if empty := [name for name, files in classes.items() if not files]:
-        raise UserError(f"{path}: no images in {_some(empty)}; {expected}")
+        raise UserError(f"{path}: no images in {some(empty)}; {expected}")
     return classes
 
 
@@ -85,11 +84,6 @@ def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
     except OSError as error:
         raise UserError(f"{folder}: cannot be listed: {cause(error)}") from None
     return folders, [e for e in shown if e not in folders and e.suffix.lower() in suffixes]
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 def _pixels(file: Path) -> np.ndarray:

@@ -35,6 +35,10 @@ class Kind:
     classes: tuple[str, ...]
     channels: int
 
+    def names(self, count: int) -> tuple[str, ...]:
+        """Of so many labels, of which the domain may have fewer."""
+        return self.classes + numbered(count)[len(self.classes) :]
+
 
 def numbered(classes: int) -> tuple[str, ...]:
     """Names of labels that have none."""

@@ -22,7 +22,7 @@ from huscf_flwr.data.letters import LETTERS, render_letters
 from huscf_flwr.data.npz import class_names, read_npz
 from huscf_flwr.data.textures import TEXTURES, render_textures
 from huscf_flwr.data.torchvision_sets import TORCHVISION_SETS, read_torchvision_set
-from huscf_flwr.errors import UserError, did_you_mean
+from huscf_flwr.errors import UserError, did_you_mean, some
 
 _HELD_OUT = 0.2
 _OF_MEDMNIST = "the file of that name and 28 pixels that medmnist.com links to"
@@ -150,10 +150,10 @@ def kind_of(source: Source) -> Kind:
     if _is_folder(source):
         return folder_kind(source.path)
     parts = [part for part in read_npz(source.path) if part is not None]
-    names = class_names(source.path)
-    count = max(int(labels.max(initial=-1)) + 1 for _, labels in parts)
     images = parts[0][0]
-    return Kind(names + numbered(count)[len(names) :], 1 if images.ndim == 3 else images.shape[3])
+    named = Kind(class_names(source.path), 1 if images.ndim == 3 else images.shape[3])
+    count = max(int(labels.max(initial=-1)) + 1 for _, labels in parts)
+    return replace(named, classes=named.names(count))
 
 
 @functools.lru_cache(maxsize=8)
@@ -190,10 +190,11 @@ def load_domain(source: Source, image_format: ImageFormat) -> Domain:
     domain = read_domain(source, image_format)
     lacking = domain.missing_classes
     if lacking:
+        names = kind_of(source).names(image_format.num_classes)
         raise UserError(
             f"{source.name}: training images but none held out of class "
-            f"{', '.join(map(str, lacking))}; a class needs 2 images, or one in the test part "
-            "where there is one"
+            f"{some([names[label] for label in lacking])}; a class needs 2 images, or one in the "
+            "test part where there is one"
         )
     return domain
 

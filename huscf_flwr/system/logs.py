@@ -38,3 +38,10 @@ def set_up_logging() -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     logging.getLogger("flwr").setLevel(logging.WARNING)
+
+
+def in_words(seconds: float) -> str:
+    """A time that is guessed."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
