@@ -305,8 +305,7 @@ class GANStrategy(EvaluatingStrategy):
                 "client": info.number,
                 "iterations": self._iterations,
                 "iterations-before": (server_round - 1) * self._iterations,
-                "base-dir": self.base_dir,
-                **self.config.found,
+                **GANStrategy.question(self),
                 **self._state_places,
                 **extras.get(info.number, {}),
             }

@@ -1,6 +1,7 @@
 """Comparing runs: what `huscf compare` trains, keeps, refuses and shows."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -12,12 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import images, table, write_npz
 from filelock import FileLock
 from programs import free_port, process, until
 
 import strategies
 from huscf_flwr.cli import main
+from huscf_flwr.data.batches import LabelledImages
 from huscf_flwr.errors import UserError
 from huscf_flwr.keys import read_settings
 from simulations.compare import plan_runs, read_methods
@@ -237,6 +240,25 @@ def test_what_cannot_be_compared_is_refused_before_the_first_run(
             folder=tmp_path,
             base_dir=str(tmp_path),
         )
+
+
+def test_nothing_is_said_of_what_one_class_and_one_domain_cannot_show(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = images(20)
+    write_npz(here / "one.npz", LabelledImages(data.images, torch.zeros_like(data.labels)))
+    text = SMALL.format(name="b").replace("one.npz,two.npz", "one.npz")
+    (here / "b.toml").write_text(text.replace("num-classes = 3", ""))
+    assert main(["compare", "b.toml", "--out", "out"]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1] == str(here / "out" / "comparison.html")
+    assert "Warning" not in said.err
+    (row,) = table(here / "out")
+    (summary,) = (here / "out").glob("*/summary.json")
+    left = json.loads(summary.read_text())
+    assert left["adjusted_rand_index"] is None and "utility" not in left["domains"]["one"]
+    for name in ("accuracy", "utility", "adjusted", "Rand"):
+        assert name not in said.err and not any(name in column for column in row)
 
 
 def test_the_time_that_is_left_counts_runs_side_by_side() -> None:

@@ -75,7 +75,7 @@ class Scores:
     ----------
     image: image score.
     frechet, kernel: distances.
-    utility: None where it was not due.
+    utility: None where it was not due, or there is one class only.
     """
 
     image: Score
@@ -96,7 +96,7 @@ class Scores:
         return {score.name + REAL: score.real for score in self._all}
 
     def as_dict(self) -> dict[str, Any]:
-        """Values by name; `utility`, where it was due; and `details` on each value by its name."""
+        """Values by name; `utility`, if there is one; and `details` on each value by its name."""
         found: dict[str, Any] = self.values()
         details = {score.name: score.as_dict() for score in self._all}
         if self.utility is not None:

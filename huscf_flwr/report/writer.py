@@ -193,7 +193,7 @@ class RunReport:
                         of.scores,
                     )
         true_domains = [client.info.domain for client in record.clients]
-        known = all(true_domains)
+        known = all(true_domains) and len(set(true_domains)) > 1  # of one, nothing is to be found
         clusters = [client.cluster for client in record.clients]
         ari = cluster_recovery(true_domains, clusters) if known else None
         summary = {
