@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import bytes_of, tiny
@@ -173,6 +174,34 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     damage(folder / "first" / "checkpoints" / "round-002.safetensors")
     with pytest.raises(UserError, match="no good checkpoint in it"):
         Engine(tiny(resume="first", num_server_rounds=4), str(folder))
+
+
+def test_a_checkpoints_generators_are_those_of_its_round(
+    folder: Path, few_steps: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Engine(tiny(output_dir="first"), str(folder)).run()
+    kept, out = made / "checkpoints", folder / "x.npz"
+    grids = {}
+    for name, file, words in (
+        ("last", made / "generator-cluster-1.safetensors", []),
+        ("of the last round", kept / "round-003.safetensors", ["--cluster", "1"]),
+        ("of the one before", kept / "round-002.safetensors", ["--cluster", "1"]),
+    ):
+        assert main(["generate", str(file), *words, "--seed", "1", "--out", str(out)]) == 0
+        with np.load(out) as arrays:
+            grids[name] = arrays["images"].tobytes()
+    assert grids["last"] == grids["of the last round"] != grids["of the one before"]
+    for file, words, message in (
+        ("round-003", [], "has clusters 0, 1: --cluster says of which"),
+        ("round-003", ["--cluster", "7"], "has no cluster 7, but 0, 1"),
+        ("round-001", [], "round-001.safetensors: no such file: did you mean"),
+    ):
+        words = [str(kept / f"{file}.safetensors"), *words, "--out", str(out)]
+        assert main(["generate", *words]) == 1
+        assert message in capsys.readouterr().err
+    words = [str(made / "generator-cluster-1.safetensors"), "--cluster", "1", "--out", str(out)]
+    assert main(["generate", *words]) == 1
+    assert "is no checkpoint" in capsys.readouterr().err
 
 
 def test_an_optimiser_of_another_shape_is_refused(folder: Path, few_steps: None) -> None:
