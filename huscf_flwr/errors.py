@@ -30,9 +30,11 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
 
 def no_such_file(path: str | Path) -> UserError:
     """The error of a file that is not there; it names one beside it that is called alike."""
-    beside = (str(file) for file in Path(path).parent.glob(f"*{Path(path).suffix}"))
-    near = did_you_mean(str(path), beside)
-    return UserError(f"{path}: no such file{near and ':'}{near}")
+    wanted = Path(path)
+    beside = (file.stem for file in wanted.parent.glob(f"*{wanted.suffix}"))
+    near = difflib.get_close_matches(wanted.stem, beside, n=1)
+    meant = f': did you mean "{wanted.with_stem(near[0])}"?' if near else ""
+    return UserError(f"{path}: no such file{meant}")
 
 
 def some(names: Sequence[str]) -> str:

@@ -280,7 +280,7 @@ def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
         (
             ["test/a/1.png", "train/a/1.png"],
             "x: its sub-folder test has folders in it, as a; it must have one sub-folder of "
-            r"images for each class \(of a layout with train and test, name one part: .*/x/test\)",
+            r"images for each class \(of a layout with train and test, name one part: .*/x/test; ",
         ),
     ],
 )

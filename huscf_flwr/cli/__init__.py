@@ -12,6 +12,7 @@ from types import FrameType
 from huscf_flwr.cli import (
     audit,
     compare,
+    data,
     evaluate,
     generate,
     plan,
@@ -22,13 +23,15 @@ from huscf_flwr.cli import (
 )
 from huscf_flwr.errors import UserError
 
+_COMMANDS = (train, compare, data, report, audit, plan, generate, evaluate, provision, serve)
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code is 0, or 1 after a message that says what is wrong."""
     parser = argparse.ArgumentParser(prog="huscf", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"huscf {version('huscf-flwr')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (train, compare, report, audit, plan, generate, evaluate, provision, serve):
+    for module in _COMMANDS:
         module.add_command(commands)
     for command in commands.choices.values():
         command.set_defaults(parser=command)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from huscf_flwr.data.format import Arrays, ImageFormat, Kind, to_format
+from huscf_flwr.data.format import Arrays, ImageFormat, Kind, convert_command, to_format
 from huscf_flwr.errors import UserError, cause, some
 
 _GREY = ("1", "L", "LA")  # modes of PIL's with 8 bits at most
+_WIDE = ("I", "F")  # with 32
 
 
 def read_folder(path: str, image_format: ImageFormat) -> Arrays:
@@ -26,7 +27,7 @@ def read_folder(path: str, image_format: ImageFormat) -> Arrays:
     UserError: no class folders, one without images, with folders in it or that cannot be listed,
         or files that have the suffix of an image and are no readable ones.
     """
-    classes = _classes(path)
+    classes = class_files(path)
     images, unreadable = [], []
     for file in itertools.chain.from_iterable(classes.values()):
         try:
@@ -36,7 +37,8 @@ def read_folder(path: str, image_format: ImageFormat) -> Arrays:
             unreadable.append(f"{file.relative_to(path)} ({reason})")
     if unreadable:
         raise UserError(
-            f"{path}: not readable as images: {some(unreadable)}; remove or repair them"
+            f"{path}: not readable as images: {some(unreadable)}; remove or repair them, or if "
+            f"they are of 32 bits, {convert_command(path)}"
         )
     pixels = np.concatenate([image.permute(0, 2, 3, 1).numpy() for image in images])
     return pixels, np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])
@@ -49,31 +51,32 @@ def folder_kind(path: str) -> Kind:
     ------
     UserError: as `read_folder`, but for files that are no readable images.
     """
-    classes = _classes(path)
+    classes = class_files(path)
     files = itertools.chain.from_iterable(classes.values())
     return Kind(tuple(classes), 3 if any(map(_in_colour, files)) else 1)
 
 
-def _classes(path: str) -> dict[str, list[Path]]:
+def class_files(path: str) -> dict[str, list[Path]]:
     """The images of each class, by its name, sorted; raises `UserError` where there are none."""
     expected = "it must have one sub-folder of images for each class"
-    folders, _ = _listed(Path(path))
+    folders, _ = listed(Path(path))
     if not folders:
         raise UserError(f"{path}: no sub-folders; {expected}")
     classes: dict[str, list[Path]] = {}
     for folder in folders:
-        below, classes[folder.name] = _listed(folder)
+        below, classes[folder.name] = listed(folder)
         if below:
             raise UserError(
                 f"{path}: its sub-folder {folder.name} has folders in it, as {below[0].name}; "
-                f"{expected} (of a layout with train and test, name one part: {folder})"
+                f"{expected} (of a layout with train and test, name one part: {folder}; or for "
+                f"all, {convert_command(path)})"
             )
     if empty := [name for name, files in classes.items() if not files]:
         raise UserError(f"{path}: no images in {some(empty)}; {expected}")
     return classes
 
 
-def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
+def listed(folder: Path) -> tuple[list[Path], list[Path]]:
     """Sub-folders and images of a folder, by their suffix, sorted."""
     from PIL import Image
 
@@ -86,14 +89,24 @@ def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
     return folders, [e for e in shown if e not in folders and e.suffix.lower() in suffixes]
 
 
-def _pixels(file: Path) -> np.ndarray:
-    """uint8 (H, W), or (H, W, 3) where there is colour."""
+def raw_pixels(file: Path) -> np.ndarray:
+    """(H, W), or uint8 (H, W, 3) where there is colour; of grey the values as they are."""
     from PIL import Image
 
     with Image.open(file) as image:
-        if image.mode.startswith("I;16"):  # PIL would clip 16 bits, not scale them
-            return (np.asarray(image) >> 8).astype(np.uint8)
+        if image.mode.startswith("I;16") or image.mode in _WIDE:  # PIL would clip, not scale them
+            return np.asarray(image)
         return np.array(image.convert("L" if image.mode in _GREY else "RGB"))
+
+
+def _pixels(file: Path) -> np.ndarray:
+    """uint8 (H, W), or (H, W, 3) where there is colour."""
+    found = raw_pixels(file)
+    if found.dtype == np.uint8:
+        return found
+    if found.dtype.itemsize == 2:
+        return (found >> 8).astype(np.uint8)
+    raise ValueError("of 32 bits")
 
 
 def _in_colour(file: Path) -> bool:
@@ -102,6 +115,6 @@ def _in_colour(file: Path) -> bool:
 
     try:
         with Image.open(file) as image:
-            return image.mode not in _GREY and not image.mode.startswith("I;16")
+            return not (image.mode.startswith("I;16") or image.mode in (*_GREY, *_WIDE))
     except Exception:  # reading it will say what is wrong
         return False

@@ -1,5 +1,6 @@
 """What a run's images look like, and how any others are brought to that."""
 
+import shlex
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -43,6 +44,11 @@ class Kind:
 def numbered(classes: int) -> tuple[str, ...]:
     """Names of labels that have none."""
     return tuple(map(str, range(classes)))
+
+
+def convert_command(path: str) -> str:
+    """What a message names where a run does not take what is there."""
+    return f"huscf data convert {shlex.quote(path)} --out FILE.npz"
 
 
 def to_format(images: np.ndarray, image_format: ImageFormat) -> Tensor:
