@@ -1,13 +1,20 @@
 """The run config: every key of `[tool.flwr.app.config]`, with its default and its check."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from huscf_flwr.data.format import ImageFormat
 from huscf_flwr.data.local_noise import LocalNoise, check_levels
 from huscf_flwr.data.partition import PARTITIONS, DataSettings
-from huscf_flwr.data.sources import BUILT_IN, NAMED, find_sources, split_names
+from huscf_flwr.data.sources import (
+    BUILT_IN,
+    NAMED,
+    Source,
+    find_sources,
+    kind_of,
+    split_names,
+)
 from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation.recipes import RECIPES, Recipe
 from huscf_flwr.keys import Value, check, key, name_of, values_of
@@ -35,7 +42,11 @@ class RunConfig:
         "", "what a strategy of your own declares that can be set: name=value, comma separated"
     )
     seed: int = key(0, "seed of everything random", at_least=0)
-    resume: str = key("", "folder of a run to go on from, up to num-server-rounds; empty: none")
+    resume: str = key(
+        "",
+        "folder of a run to go on from, up to num-server-rounds; in huscf train with its keys, "
+        "unless they are set; empty: none",
+    )
     output_dir: str = key("", "folder for the results; empty: runs/<time>-<name>")
 
     domains: str = key(
@@ -62,8 +73,15 @@ class RunConfig:
         at_least=0,
     )
     image_size: int = key(16, "height and width of the images, in pixels", at_least=8)
-    channels: int = key(1, "1 for grey, 3 for colour", choices=(1, 3))
-    num_classes: int = key(10, "labels are 0 to num-classes - 1", at_least=1)
+    channels: int = key(
+        0, "1 for grey, 3 for colour; 0: colour if any of the domains has it", choices=(0, 1, 3)
+    )
+    num_classes: int = key(
+        0,
+        "labels are 0 to num-classes - 1; 0: as many as the domains have. Nobody asks nodes with "
+        "data of their own: set this and channels where theirs is not like the domains",
+        at_least=0,
+    )
 
     net: str = key("cgan", "registered net, or module:name to import the module first")
     width: int = key(16, "channels of the narrowest convolution; the paper uses 64", at_least=1)
@@ -261,14 +279,55 @@ class RunConfig:
         """Whether scores are of a validation part, and test images are not touched."""
         return self.score_on == "validation"
 
+    def sources(self, base_dir: str) -> tuple[Source, ...]:
+        """The domains; relative paths start from `base_dir`."""
+        return find_sources(
+            self.domains,
+            base_dir,
+            data_root=self.data_root,
+            download=self.download,
+            validation=self.on_validation,
+        )
+
+    def settled(self, base_dir: str) -> "RunConfig":
+        """With the format of the domains' images, where the keys leave it to them.
+
+        Raises
+        ------
+        UserError: the domains would have to be looked at, and cannot be read.
+        """
+        if self.num_classes and self.channels:
+            return self
+        kinds = [kind_of(source) for source in self.sources(base_dir)]
+        return self.told(
+            {
+                "num-classes": max(1, *(len(kind.classes) for kind in kinds)),
+                "channels": max(kind.channels for kind in kinds),
+            }
+        )
+
+    def told(self, settled: Mapping[str, Any]) -> "RunConfig":
+        """With what a run has `settled`, by key, where the keys leave it to the data."""
+        return replace(
+            self,
+            num_classes=self.num_classes or settled["num-classes"],
+            channels=self.channels or settled["channels"],
+        )
+
+    @property
+    def found(self) -> dict[str, int]:
+        """What `settled` found, for those who have to be `told`, by key."""
+        return {"num-classes": self.num_classes, "channels": self.channels}
+
     @property
     def net_spec(self) -> NetSpec:
         """What the nets are built for."""
+        images = self.image_format
         return NetSpec(
             net=self.net,
-            image_size=self.image_size,
-            channels=self.channels,
-            num_classes=self.num_classes,
+            image_size=images.size,
+            channels=images.channels,
+            num_classes=images.num_classes,
             width=self.width,
         )
 
@@ -280,19 +339,14 @@ class RunConfig:
 
     @property
     def image_format(self) -> ImageFormat:
-        """What the images look like."""
+        """What the images look like, once that is `settled`."""
+        assert self.num_classes and self.channels
         return ImageFormat(self.image_size, self.channels, self.num_classes)
 
     def data_settings(self, base_dir: str) -> DataSettings:
         """What is dealt to the clients; relative paths start from `base_dir`."""
         return DataSettings(
-            find_sources(
-                self.domains,
-                base_dir,
-                data_root=self.data_root,
-                download=self.download,
-                validation=self.on_validation,
-            ),
+            self.sources(base_dir),
             self.image_format,
             self.partition,
             self.dirichlet_alpha,

@@ -7,7 +7,7 @@ from dataclasses import Field, field
 from pathlib import Path
 from typing import Any
 
-from huscf_flwr.errors import UserError
+from huscf_flwr.errors import UserError, cause, did_you_mean, no_such_file
 
 Value = str | int | float | bool
 
@@ -35,12 +35,7 @@ def read_settings(path: str | None, pairs: Iterable[str]) -> dict[str, Any]:
     ------
     UserError: the file cannot be read, or a pair has no `=`.
     """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values.update(tomllib.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read as TOML: {error}") from None
+    values: dict[str, Any] = {} if path is None else read_toml(path)
     for pair in pairs:
         name, separator, text = pair.partition("=")
         if not separator:
@@ -64,8 +59,24 @@ def values_of(known: Iterable[Field[Any]], values: Mapping[str, Any]) -> dict[st
     by_key = {name_of(one.name): one for one in known}
     for name in values:
         if name not in by_key:
-            raise UserError(f'unknown key "{name}": known are {", ".join(sorted(by_key))}')
+            meant = did_you_mean(name, by_key) or f" known are {', '.join(sorted(by_key))}"
+            raise UserError(f'unknown key "{name}":{meant}')
     return {by_key[k].name: typed(by_key[k], value) for k, value in values.items()}
+
+
+def read_toml(path: str) -> dict[str, Any]:
+    """What a TOML file holds.
+
+    Raises
+    ------
+    UserError: it cannot be read; where there is none, the message names one that is called alike.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise no_such_file(path) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as TOML: {cause(error)}") from None
 
 
 _BOOLS = {"true": True, "false": False}

@@ -36,7 +36,8 @@ def server_fn(context: Context) -> ServerAppComponents:
     from strategies import chosen
     from strategies.server import GANServer
 
-    strategy_class, config = chosen(in_deployment(RunConfig.from_mapping(context.run_config)))
+    config = in_deployment(RunConfig.from_mapping(context.run_config)).settled(base_dir)
+    strategy_class, config = chosen(config)
     report = RunReport(config, base_dir)
     server = GANServer(strategy_class(config, report, base_dir), max_workers=_MANY)
     rounds = ServerConfig(config.num_server_rounds, round_timeout=config.round_timeout)

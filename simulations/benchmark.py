@@ -44,7 +44,7 @@ def plain() -> float:
     from huscf_flwr.nets import initial_state, net_shapes
     from huscf_flwr.nets.unsplit import UnsplitTrainer
 
-    config = RunConfig()
+    config = RunConfig().settled(".")
     shapes, state = net_shapes(config.net_spec), initial_state(config.net_spec, config.seed)
     work = []
     for client in range(CLIENTS):

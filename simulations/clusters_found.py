@@ -65,7 +65,7 @@ def draw(number: int, domains: Sequence[str], *, several: bool) -> RunConfig:
         max_client_images=300,
         num_server_rounds=RunConfig.warmup_rounds + 1,
     )
-    sizes = label_counts(config.data_settings("."), config.num_clients).sum(axis=1)
+    sizes = label_counts(config.settled(".").data_settings("."), config.num_clients).sum(axis=1)
     batches = -(-int(sizes.max()) // config.batch_size)
     return replace(config, local_epochs=max(1, round(_ITERATIONS / batches)))
 

@@ -1,7 +1,6 @@
 """What is compared: scenarios, methods and seeds, a run for each."""
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 from huscf_flwr.config import RunConfig
 from huscf_flwr.data.partition import label_counts
 from huscf_flwr.data.sources import load_domain, split_names
-from huscf_flwr.errors import UserError
-from huscf_flwr.keys import read_settings
+from huscf_flwr.errors import UserError, did_you_mean
+from huscf_flwr.keys import read_settings, read_toml
 from simulations.engine import DEFAULT_CLIENTS
 from strategies import chosen
 
@@ -50,13 +49,13 @@ def read_methods(path: str) -> Methods:
     ------
     UserError: it cannot be read, or holds something else.
     """
-    try:
-        found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as TOML: {error}") from None
+    found = read_toml(path)
     for name, keys in found.items():
         if not isinstance(keys, dict):
             raise UserError(f'{path}: "{name}" is no table of run keys')
+        for key in keys:
+            if key != POOLED and (meant := did_you_mean(key, [POOLED])):
+                raise UserError(f'{path}: method "{name}": unknown key "{key}":{meant}')
     if not found:
         raise UserError(f"{path}: no method in it")
     return found
@@ -112,8 +111,8 @@ def plan_runs(
         if run.finished:
             _check_keys(run)
         else:
-            for source in run.config.data_settings(base_dir).sources:
-                load_domain(source, run.config.image_format)
+            for source in run.config.sources(base_dir):
+                load_domain(source, run.config.settled(base_dir).image_format)
     return runs
 
 
@@ -150,7 +149,8 @@ def _pooled(config: RunConfig, base_dir: str) -> RunConfig:
 
 def _batches(config: RunConfig, base_dir: str, clients: int) -> int:
     """Of the largest client."""
-    sizes = label_counts(config.data_settings(base_dir), clients).sum(axis=1)
+    data = config.settled(base_dir).data_settings(base_dir)
+    sizes = label_counts(data, clients).sum(axis=1)
     return -(-int(sizes.max()) // config.batch_size)
 
 
@@ -178,7 +178,9 @@ def _check_keys(run: Run) -> None:
     others = [
         f"{key}={had[key]!r} (now {planned[key]!r})"
         for key in planned
-        if key != "output-dir" and had[key] != planned[key]  # the folder may have been moved
+        if key != "output-dir"  # the folder may have been moved
+        and had[key] != planned[key]
+        and not (key in run.config.found and not planned[key])  # then the data said it
     ]
     if others:
         raise UserError(

@@ -49,7 +49,7 @@ def found(config: RunConfig, domain: Domain) -> tuple[float, float]:
 
 def main() -> None:
     """Print a table, as Markdown."""
-    config = RunConfig.from_mapping(read_settings(None, sys.argv[1:]))
+    config = RunConfig.from_mapping(read_settings(None, sys.argv[1:])).settled(".")
     data = config.data_settings(".")
     domains = [load_domain(source, config.image_format) for source in data.sources]
     names = [domain.name for domain in domains]

@@ -169,7 +169,7 @@ class Engine:
         UserError: something in the config or the data is wrong, or an own client cannot be driven
             step by step.
         """
-        strategy_class, config = chosen(config)
+        strategy_class, config = chosen(config.settled(base_dir))
         self._config = config
         clients = config.num_clients or DEFAULT_CLIENTS
         client_class = strategy_class.client_class
@@ -178,7 +178,7 @@ class Engine:
                 f"{client_class.__name__} overrides fit, which this engine does not call: "
                 "override begin, half or finish"
             )
-        for source in config.data_settings(base_dir).sources:
+        for source in config.sources(base_dir):
             load_domain(source, config.image_format)  # once, not in every thread
         self.report = RunReport(config, base_dir)
         self.strategy: GANStrategy = strategy_class(config, self.report, base_dir, serve=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from huscf_flwr.errors import UserError, cause
+from huscf_flwr.system.logs import in_words
 from simulations.compare import Run
 from simulations.comparison_page import write_comparison_page
 from simulations.results import differences, rows_of
@@ -20,12 +21,12 @@ log = logging.getLogger("huscf_flwr.compare")
 
 
 def perform(
-    runs: Sequence[Run], base_dir: str, folder: Path, workers: Workers
+    runs: Sequence[Run], base_dir: str, folder: Path, workers: Workers, *, at_a_time: int = 1
 ) -> tuple[str, dict[Run, str]]:
     """Train all runs that have not finished.
 
     A run that was interrupted begins anew; what it left is kept beside it. One that fails stops
-    no other.
+    no other. `at_a_time` is how many `workers` train side by side, as far as that is known.
 
     Returns
     -------
@@ -36,7 +37,7 @@ def perform(
     UserError: another comparison is running in `folder`, or it cannot be written.
     """
     with _locked(folder):
-        return _train(runs, base_dir, folder, workers)
+        return _train(runs, base_dir, folder, workers, at_a_time)
 
 
 def _locked(folder: Path) -> AbstractContextManager[object]:
@@ -54,7 +55,7 @@ def _locked(folder: Path) -> AbstractContextManager[object]:
 
 
 def _train(
-    runs: Sequence[Run], base_dir: str, folder: Path, workers: Workers
+    runs: Sequence[Run], base_dir: str, folder: Path, workers: Workers, at_a_time: int
 ) -> tuple[str, dict[Run, str]]:
     due = [run for run in runs if not run.finished]
     log.info("%d runs, %d of them finished before", len(runs), len(runs) - len(due))
@@ -67,16 +68,22 @@ def _train(
         if failure is not None:
             failures[run] = failure
             log.warning("%s failed: %s", run.config.name, failure)
-        left = (time.monotonic() - started) / number * (len(due) - number)
+        left = time_left(time.monotonic() - started, number, len(due), at_a_time)
         log.info(
-            "run %d of %d, %s, has ended: about %.0f min to go",
-            *(number, len(due), run.config.name, left / 60),
+            "run %d of %d, %s, has ended: about %s to go",
+            *(number, len(due), run.config.name, in_words(left)),
         )
         try:
             _show(runs, failures, folder)
         except Exception as error:  # whatever it is, the others go on
             log.warning("no tables, no page: %s: %s", type(error).__name__, cause(error))
     return _show(runs, failures, folder), failures
+
+
+def time_left(seconds: float, ended: int, due: int, at_a_time: int) -> float:
+    """How long the rest will take, if runs take equally long and so many are trained at a time."""
+    waves, done = -(-due // at_a_time), -(-ended // at_a_time)
+    return seconds / done * (waves - done)
 
 
 def _show(runs: Sequence[Run], failures: dict[Run, str], folder: Path) -> str:

@@ -144,7 +144,7 @@ def _scores(summary: Mapping[str, Any], domain: str) -> dict[str, float]:
     clusters = [main, *main.get(OTHERS, {}).values()]
     clients = [cluster["clients"] for cluster in clusters]
     flat = [
-        {name: cluster["utility"][name] for name in _UTILITY}
+        {name: cluster["utility"][name] for name in _UTILITY if "utility" in cluster}
         | {
             name: value
             for name, value in cluster.items()
@@ -155,12 +155,15 @@ def _scores(summary: Mapping[str, Any], domain: str) -> dict[str, float]:
     found = {
         name: statistics.fmean([scores[name] for scores in flat], clients) for name in flat[0]
     }
-    return found | {"adjusted_rand_index": summary["adjusted_rand_index"]} | _costs(summary)
+    return found | _of_run(summary)
 
 
-def _costs(summary: Mapping[str, Any]) -> dict[str, float]:
-    """What is known of them: runs of older versions say less."""
-    found: dict[str, float | None] = {RUN_COSTS[0]: summary.get("latency", {}).get(RUN_COSTS[0])}
+def _of_run(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The same for all domains; what is known of it: runs of older versions say less."""
+    found: dict[str, float | None] = {
+        "adjusted_rand_index": summary["adjusted_rand_index"],
+        RUN_COSTS[0]: summary.get("latency", {}).get(RUN_COSTS[0]),
+    }
     if costs := summary.get("costs_per_client_and_round"):
         found[RUN_COSTS[1]] = (costs["sent_bytes"] + costs["received_bytes"]) / 1e6
         found[RUN_COSTS[2]] = costs["gflops"]

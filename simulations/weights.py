@@ -128,7 +128,7 @@ def train(kind: str, beta: float, seed: int, folder: Path) -> tuple[Generator, f
     engine.run()
     with (folder / "run" / "clusters.csv").open() as file:
         weight = float([row["weight"] for row in csv.DictReader(file)][-1])
-    return Generator(config.net_spec, engine.strategy.models[0]), weight
+    return Generator(engine.strategy.config.net_spec, engine.strategy.models[0]), weight
 
 
 def scores(generator: Generator, seed: int) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from huscf_flwr.config import RunConfig
-from huscf_flwr.errors import UserError
+from huscf_flwr.errors import UserError, did_you_mean
 from huscf_flwr.own_settings import as_text, read_own
 from huscf_flwr.system.own_modules import import_own
 from strategies.base import GANStrategy
@@ -53,7 +53,8 @@ def load_strategy(name: str) -> type[GANStrategy]:
     module, separator, attribute = name.partition(":")
     if not separator:
         raise UserError(
-            f'strategy="{name}": must be {", ".join(STRATEGIES)}, or module:Class for your own'
+            f'strategy="{name}":{did_you_mean(name, STRATEGIES)} must be '
+            f"{', '.join(STRATEGIES)}, or module:Class for your own"
         )
     try:
         found = getattr(import_own(module), attribute)

@@ -126,7 +126,7 @@ class GANStrategy(CostingStrategy, EvaluatingStrategy):
 
     def question(self) -> Config:
         """What clients are told when they are asked who they are."""
-        return {"base-dir": self.base_dir}
+        return {"base-dir": self.base_dir, **self.config.found}
 
     @abstractmethod
     def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:
@@ -245,9 +245,11 @@ class GANStrategy(CostingStrategy, EvaluatingStrategy):
 
     def initialize_parameters(self, client_manager: ClientManager) -> Parameters:
         """Wait for the clients, ask who they are, and start from fresh parameters."""
-        self.report.start()
+        self.report.start(self._resumed, self.rounds_before)
         self._state_places |= states_of_clients(self.report.folder, self._resumed)
-        self.check_clients(list(self.roster.gather(client_manager).values()))
+        clients = list(self.roster.gather(client_manager).values())
+        self.check_clients(clients)
+        self.report.meet(info.domain for info in clients if info.domain)
         return self._global_parameters()
 
     def configure_fit(
@@ -271,7 +273,7 @@ class GANStrategy(CostingStrategy, EvaluatingStrategy):
                 "client": info.number,
                 "iterations": self._iterations,
                 "iterations-before": (server_round - 1) * self._iterations,
-                "base-dir": self.base_dir,
+                **GANStrategy.question(self),
                 **self._state_places,
                 **extras.get(info.number, {}),
             }

@@ -40,7 +40,7 @@ class GroupingStrategy(GANStrategy):
     ) -> None:
         """See `GANStrategy`."""
         super().__init__(config, report, base_dir, serve=serve)
-        self._domains = [source.name for source in config.data_settings(base_dir).sources]
+        self._domains = [source.name for source in config.sources(base_dir)]
         self._probing = Probing(config, self.shapes)
         if self.restored is not None:
             self._probing.restore(self.restored.probe)

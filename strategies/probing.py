@@ -63,7 +63,12 @@ class Probing:
                     ndarrays_to_parameters(
                         to_arrays(select_blocks(self._disc, {DISC: range(self._held(info))}))
                     ),
-                    {"client": info.number, "probe": self._held(info), "base-dir": base_dir},
+                    {
+                        "client": info.number,
+                        "probe": self._held(info),
+                        "base-dir": base_dir,
+                        **self._config.found,
+                    },
                 ),
             )
             for proxy, info in clients.items()

@@ -53,7 +53,7 @@ class Roster:
         self._choose_cuts = choose_cuts
         self._at_a_time = at_a_time
         self._known = dict(known or {})
-        self._domains = {source.name for source in config.data_settings(".").sources}
+        self._domains = {source.name for source in config.sources(".")}
         self._partitions = 0  # of the data that is dealt, as the first client says
         self._unusable: set[str] = set()
         self._sizes: dict[str, int] = {}  # as stated

@@ -28,6 +28,7 @@ class Scoring:
     def __init__(self, config: RunConfig, base_dir: str) -> None:
         """See `Scorer`, also for what it raises."""
         self._net_spec = config.net_spec
+        self._told = config.found
         self._noisy = config.local_noise is not None
         self._along_first = config.recipe.along_first
         self._scorer = Scorer(config, base_dir)
@@ -125,7 +126,7 @@ class Scoring:
                 proxy,
                 EvaluateIns(
                     ndarrays_to_parameters(to_arrays(_generator(models[assignment[info.number]]))),
-                    {"client": info.number, "utility": full},
+                    {"client": info.number, "utility": full, **self._told},
                 ),
             )
             for proxy, info in own.items()

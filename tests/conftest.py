@@ -71,6 +71,7 @@ def tiny(**settings: Any) -> RunConfig:
         **{
             "num_clients": 3,
             "num_classes": 3,
+            "channels": 1,
             "width": 2,
             "batch_size": BATCH,
             "local_epochs": 1,

@@ -149,7 +149,8 @@ FAST = {"flops-per-s": 1e9, "link-bytes-per-s": 1e8, "overhead-s": 0.0}
 def meeting(
     *nodes: Node, known: Mapping[str, int] | None = None
 ) -> tuple[Roster, SimpleClientManager]:
-    config = RunConfig(num_clients=len(nodes), devices="measured", num_classes=3, width=2)
+    own = {"num_classes": 3, "channels": 1, "width": 2}
+    config = RunConfig(num_clients=len(nodes), devices="measured", **own)
     planner = CutPlanner(
         config, net_shapes(config.net_spec), ClientDevices(config, "."), lambda cohort: 1e9
     )

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +135,10 @@ def test_a_frontier_takes_runs_together_that_differ_in_their_seed(
 
 
 def test_noise_hides_more_the_more_there_is() -> None:
-    domain = load_domain(RunConfig().data_settings(".").sources[0], RunConfig().image_format)
+    config = RunConfig().settled(".")
+    domain = load_domain(config.sources(".")[0], config.image_format)
     little, much = (
-        denoising.found(RunConfig(image_noise=level, label_epsilon=0.25), domain)
+        denoising.found(replace(config, image_noise=level, label_epsilon=0.25), domain)
         for level in (0.5, 8.0)
     )
     assert little[0] > 0.2 > 0.05 > much[0] and little[1] > 0.9 > 0.3 > much[1]

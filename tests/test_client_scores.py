@@ -28,6 +28,7 @@ SPEC = NetSpec(image_size=16, channels=1, num_classes=3, width=2)
 
 SETTINGS: dict[str, Any] = {
     "num_classes": 3,
+    "channels": 1,
     "width": 2,
     "batch_size": 4,
     "local_epochs": 1,

@@ -1,6 +1,7 @@
 """Comparing runs: what `huscf compare` trains, keeps, refuses and shows."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -12,14 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import images, table, write_npz
 from filelock import FileLock
 
 import strategies
 from huscf_flwr.cli import main
+from huscf_flwr.data.batches import LabelledImages
 from huscf_flwr.errors import UserError
 from huscf_flwr.keys import read_settings
 from simulations.compare import plan_runs, read_methods
+from simulations.perform import time_left
 from simulations.rehearsal import free_port, process, until
 
 MORTAL = """\
@@ -240,6 +244,32 @@ def test_what_cannot_be_compared_is_refused_before_the_first_run(
         )
 
 
+def test_nothing_is_said_of_what_one_class_and_one_domain_cannot_show(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = images(20)
+    write_npz(here / "one.npz", LabelledImages(data.images, torch.zeros_like(data.labels)))
+    text = SMALL.format(name="b").replace("one.npz,two.npz", "one.npz")
+    (here / "b.toml").write_text(text.replace("num-classes = 3", ""))
+    assert main(["compare", "b.toml", "--out", "out"]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1] == str(here / "out" / "comparison.html")
+    assert "Warning" not in said.err
+    (row,) = table(here / "out")
+    (summary,) = (here / "out").glob("*/summary.json")
+    left = json.loads(summary.read_text())
+    assert left["adjusted_rand_index"] is None and "utility" not in left["domains"]["one"]
+    for name in ("accuracy", "utility", "adjusted", "Rand"):
+        assert name not in said.err and not any(name in column for column in row)
+
+
+def test_the_time_that_is_left_counts_runs_side_by_side() -> None:
+    assert [time_left(60, 1, due, 1) for due in (1, 2, 5)] == [0, 60, 240]
+    assert [time_left(60, ended, 4, 2) for ended in (1, 2)] == [60, 60]
+    assert time_left(120, 3, 4, 2) == 0  # the fourth is about to end, too
+    assert time_left(60, 1, 5, 8) == 0
+
+
 def test_methods_are_keys_by_name(here: Path) -> None:
     """A method's keys go before the scenario's; one place has what a domain's clients have."""
     (here / "m.toml").write_text(
@@ -267,6 +297,9 @@ def test_methods_are_keys_by_name(here: Path) -> None:
 
     (here / "m.toml").write_text("width = 3\n")
     with pytest.raises(UserError, match=r'm\.toml: "width" is no table of run keys'):
+        read_methods("m.toml")
+    (here / "m.toml").write_text("[a]\none-client-per-domian = true\n")
+    with pytest.raises(UserError, match='unknown key "one-client-per-domian": did you mean "one-'):
         read_methods("m.toml")
     (here / "b.toml").write_text(SMALL.format(name="b").replace("num-clients = 2", ""))
     with pytest.raises(UserError, match="5 clients are no multiple of 2 domains"):

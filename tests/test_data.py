@@ -183,7 +183,7 @@ def test_a_validation_part_is_a_fifth_of_the_training_images(tmp_path: Path) -> 
 
     assert all_of(chosen.train) | all_of(chosen.test) == all_of(test.train)
     assert (len(test.train), len(chosen.train), len(chosen.test)) == (79, 64, 15)
-    assert RunConfig(score_on="validation").data_settings(".").sources[0].validation
+    assert RunConfig(score_on="validation").sources(".")[0].validation
 
 
 def test_a_class_that_cannot_be_scored_is_named(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
         (
             ["test/a/1.png", "train/a/1.png"],
             "x: its sub-folder test has folders in it, as a; it must have one sub-folder of "
-            r"images for each class \(of a layout with train and test, name one part: .*/x/test\)",
+            r"images for each class \(of a layout with train and test, name one part: .*/x/test; ",
         ),
     ],
 )
@@ -350,7 +350,7 @@ def test_files_may_be_called_like_built_in_domains(tmp_path: Path) -> None:
 
 def test_relative_paths_start_from_the_callers_folder(tmp_path: Path) -> None:
     config = RunConfig(domains="a/x.npz,/b/y,mnist,notmnist,letters", data_root="sets")
-    sources = config.data_settings(str(tmp_path)).sources
+    sources = config.sources(str(tmp_path))
     assert [source.name for source in sources] == ["x", "y", "mnist", "notmnist", "letters"]
     sets = f"{tmp_path}/sets"
     expected = [f"{tmp_path}/a/x.npz", "/b/y", sets, f"{sets}/notmnist", ""]
@@ -375,7 +375,7 @@ def test_a_node_may_have_own_data_of_any_form(form: str, tmp_path: Path) -> None
             node_id=1,
             node_config={"data": str(path)},
             state=RecordDict(),
-            run_config=RunConfig(num_classes=3, width=2).as_dict(),
+            run_config=RunConfig(num_classes=3, channels=1, width=2).as_dict(),
         )
     )
     found = client.get_properties({})
@@ -392,7 +392,7 @@ def real_images() -> Path | None:
 @pytest.mark.parametrize("partition", ["iid", "non-iid", "highly-non-iid", "dirichlet"])
 def test_real_images_are_dealt_in_every_way(partition: str) -> None:
     config = RunConfig(domains="mnist-10k.npz,kmnist-10k.npz", partition=partition)
-    dealt = config.data_settings(str(real_images()))
+    dealt = config.settled(str(real_images())).data_settings(str(real_images()))
     counts = label_counts(dealt, 20)
     assert counts[::2].sum(axis=0).all() and counts[1::2].sum(axis=0).all()
     _, third = client_data(dealt, client=3, clients=20)

@@ -117,7 +117,7 @@ def test_sizes_and_weights_are_bounded() -> None:
 
 
 def test_a_generator_whose_images_are_all_alike_has_collapsed() -> None:
-    spec = RunConfig(width=4).net_spec
+    spec = RunConfig(width=4).settled(".").net_spec
     state = initial_state(spec, 0)
     alike = {name: v * 0 if v.is_floating_point() else v for name, v in state.items()}
     broken = {name: v * np.nan if v.is_floating_point() else v for name, v in state.items()}

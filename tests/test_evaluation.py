@@ -81,6 +81,17 @@ def test_the_five_metrics_of_a_confusion_matrix() -> None:
     )
 
 
+def test_one_class_has_no_utility_and_no_warning(recwarn: pytest.WarningsRecorder) -> None:
+    zeros = np.zeros(5, int)
+    assert classification_metrics(zeros, zeros)["accuracy"] == 1
+    assert not [str(warned.message) for warned in recwarn if "label" in str(warned.message)]
+    data = images(30)
+    one = LabelledImages(data.images, torch.zeros_like(data.labels))
+    scores = Evaluator(Domain("one", one, one), 3, seed=0).full(generator(), 50)
+    assert scores.utility is None and "utility" not in scores.as_dict()
+    assert "utility" not in str(scores)
+
+
 def test_metrics_of_classes_that_do_not_occur() -> None:
     """Class 2 is only predicted: it counts as a wrong answer, not as a class with recall 0."""
     found = classification_metrics(np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1]))

@@ -46,12 +46,14 @@ def test_true_and_false_are_read_as_such(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pair", "message"),
     [
-        ("widht=3", 'unknown key "widht": known are .*width'),
+        ("widht=3", 'unknown key "widht": did you mean "width"\\?$'),
+        ("num_clients=3", 'unknown key "num_clients": did you mean "num-clients"\\?$'),
+        ("xyz=3", 'unknown key "xyz": known are .*width'),
         ("width=wide", "width='wide': must be a whole number"),
         ("width=0", "width=0: must be at least 1"),
         ("learning-rate=nan", "learning-rate=nan: must be finite"),
         ("learning-rate=0", "learning-rate=0.0: must be above 0"),
-        ("channels=2", "channels=2: must be one of 1, 3"),
+        ("channels=2", "channels=2: must be one of 0, 1, 3"),
         ("clusters=many", 'clusters="many": must be auto, domains, clients or a positive number'),
         ("straggler-timeout=4000", "straggler-timeout=4000 must be below round-timeout=3600"),
         ("cohort=0", 'cohort="0": must be all or a positive number'),
@@ -98,6 +100,8 @@ def test_pixels_survive_the_way_to_floats_and_back() -> None:
     ("settings", "message"),
     [
         (["domains=nope"], 'domain "nope": no folder or .npz file'),
+        (["domains=digits,minst"], 'domain "minst": did you mean "mnist"? no folder or .npz'),
+        (["domains=fwe.npz"], "/fwe.npz: no such file: did you mean"),
         (["domains=mnist"], "mnist: not found, or not whole, in the folder"),
         (["domains=none.npz"], "none.npz: no such file"),
         (["image-size=18"], "image-size=18: the net cgan needs a multiple of 4"),
@@ -109,8 +113,10 @@ def test_pixels_survive_the_way_to_floats_and_back() -> None:
             ["strategy=best"],
             'strategy="best": must be huscf, fedgan, clustered-fedgan, mdgan, fedsplitgan,',
         ),
-        (["num-classes=3"], "num-classes=3 allows 0 to 2"),
-        (["--config", "none.toml"], "none.toml: cannot be read as TOML"),
+        (["strategy=hucsf"], 'strategy="hucsf": did you mean "huscf"? must be huscf, fedgan,'),
+        (["num-classes=3"], "but num-classes=3 allows 0 to 2: set num-classes=10"),
+        (["--config", "none.toml"], "none.toml: no such file"),
+        (["--config", "rnu.toml"], 'rnu.toml: no such file: did you mean "run.toml"?'),
         (["net=nope"], 'net="nope" is not registered'),
         (["output-dir=/proc/none"], "cannot be written"),
     ],
@@ -124,6 +130,7 @@ def test_bad_input_ends_with_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_npz(tmp_path / "few.npz", images(6))
+    (tmp_path / "run.toml").touch()
     assert main(["train", *settings]) == 1
     error = capsys.readouterr().err
     last = error.strip().splitlines()[-1]
@@ -152,13 +159,22 @@ def test_options_and_keys_come_in_any_order(
     parsed.clear()
     for wrong, named in (
         (["compare", "a.toml", "--seeds", "2", "width=3", "--sedes"], "--sedes"),
-        (["train", "width=3", "--sedes", "2"], "--sedes"),
+        (["train", "width=3", "--sedes", "2"], "--sedes (a key of a run is set by key=value)"),
         (["report", "one", "two"], "two"),
     ):
         with pytest.raises(SystemExit, match="2"):
             main(wrong)
-        assert f"huscf: error: unrecognized arguments: {named}" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert said.startswith(f"usage: huscf {wrong[0]} ")
+        assert f"huscf {wrong[0]}: error: unrecognized arguments: {named}" in said
     with pytest.raises(SystemExit, match="2"):
         main(["compare", "--seeds", "2"])
     assert "required: FILE|key=value" in capsys.readouterr().err
     assert not parsed
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"huscf {project['version']}\n"

@@ -25,7 +25,7 @@ from strategies.probing import Probing
 
 OK = Status(Code.OK, "")
 IMAGES = to_unit(images(20).images)
-CONFIG = RunConfig(num_classes=3, width=2, batch_size=4)
+CONFIG = RunConfig(num_classes=3, channels=1, width=2, batch_size=4)
 STATE = initial_state(SPEC, 0)
 
 

@@ -69,8 +69,8 @@ def train(
     if guard is not None:
         nets = whole_nets(SPEC, first_state())
         frames, fooled = usual_frames(SPEC, nets, CUTS, batch_size=BATCH, seed=0)
-        audits = {cut: SpotCheck(SPEC, nets, cut, fooled) for cut in CUTS}
-        known = {k: Known(frames[cut], audits[cut], group=0) for k, cut in enumerate(CUTS)}
+        checks = {cut: SpotCheck(SPEC, nets, cut, fooled) for cut in CUTS}
+        known = {k: Known(frames[cut], checks[cut], group=0) for k, cut in enumerate(CUTS)}
         half = Guarded(server, guard, known, CLIENTS)
     runner.open_round(1, plans(half, CUTS, ITERATIONS))
     parts = {

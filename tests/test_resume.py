@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import bytes_of, tiny
@@ -18,6 +19,7 @@ from huscf_flwr.clients.kept_state import ClientState, load_state, save_state
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets.generator import load_generator
 from huscf_flwr.nets.saved import load_tensors, save_tensors
+from huscf_flwr.report.files import read_run
 from huscf_flwr.report.writer import RunReport
 from simulations.engine import Engine
 
@@ -62,6 +64,14 @@ def final(folder: Path) -> dict[str, bytes]:
     return bytes_of(load_tensors(folder / "checkpoints" / f"round-{ROUNDS:03d}.safetensors")[0])
 
 
+def shown(folder: Path) -> tuple[dict[str, bytes], list[str], bytes]:
+    """What a run leaves of all its rounds: samples, losses, and who was where."""
+    run = read_run(folder)
+    losses = [f"{row.round} {row.domain} {row.values['generator_loss']}" for row in run.metrics]
+    samples = {path.name: path.read_bytes() for path in (folder / "samples").iterdir()}
+    return samples, losses, (folder / "clusters.csv").read_bytes()
+
+
 @pytest.mark.parametrize("strategy", ["huscf", "clustered-fedgan", "mdgan"])
 @pytest.mark.fault("SIGKILL of huscf train, resumed", lost="the round it was in")
 def test_a_killed_run_that_goes_on_ends_in_the_bytes_of_one_that_was_not(
@@ -75,8 +85,9 @@ def test_a_killed_run_that_goes_on_ends_in_the_bytes_of_one_that_was_not(
         victim.kill()
     assert not (folder / "cut" / "summary.json").exists()
     assert list((folder / "cut").glob("generator-cluster-*.safetensors"))
-    assert main(["train", *keys("more", strategy=strategy, resume="cut")]) == 0
+    assert main(["train", "resume=cut", "output-dir=more"]) == 0  # the other keys are that run's
     assert final(folder / "more") == final(folder / "whole")
+    assert shown(folder / "more") == shown(folder / "whole")
 
 
 @pytest.mark.fault("SIGKILL of huscf train in the middle of a checkpoint, resumed", lost="a round")
@@ -165,6 +176,34 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
         Engine(tiny(resume="first", num_server_rounds=4), str(folder))
 
 
+def test_a_checkpoints_generators_are_those_of_its_round(
+    folder: Path, few_steps: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Engine(tiny(output_dir="first"), str(folder)).run()
+    kept, out = made / "checkpoints", folder / "x.npz"
+    grids = {}
+    for name, file, words in (
+        ("last", made / "generator-cluster-1.safetensors", []),
+        ("of the last round", kept / "round-003.safetensors", ["--cluster", "1"]),
+        ("of the one before", kept / "round-002.safetensors", ["--cluster", "1"]),
+    ):
+        assert main(["generate", str(file), *words, "--seed", "1", "--out", str(out)]) == 0
+        with np.load(out) as arrays:
+            grids[name] = arrays["images"].tobytes()
+    assert grids["last"] == grids["of the last round"] != grids["of the one before"]
+    for file, words, message in (
+        ("round-003", [], "has clusters 0, 1: --cluster says of which"),
+        ("round-003", ["--cluster", "7"], "has no cluster 7, but 0, 1"),
+        ("round-001", [], "round-001.safetensors: no such file: did you mean"),
+    ):
+        words = [str(kept / f"{file}.safetensors"), *words, "--out", str(out)]
+        assert main(["generate", *words]) == 1
+        assert message in capsys.readouterr().err
+    words = [str(made / "generator-cluster-1.safetensors"), "--cluster", "1", "--out", str(out)]
+    assert main(["generate", *words]) == 1
+    assert "is no checkpoint" in capsys.readouterr().err
+
+
 def test_an_optimiser_of_another_shape_is_refused(folder: Path, few_steps: None) -> None:
     Engine(tiny(output_dir="first"), str(folder)).run()
     path = folder / "first" / "checkpoints" / "round-003.safetensors"
@@ -195,6 +234,29 @@ def test_a_folder_is_of_one_run(folder: Path) -> None:
 
 
 @pytest.mark.fault("a full disk", lost="the files")
+def test_runs_latest_is_all_that_a_folder_that_cannot_be_written_costs(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "runs").touch()
+    with caplog.at_level(logging.WARNING):
+        report = RunReport(tiny(output_dir="out"), str(folder))
+        report.start()
+    assert report.folder == folder / "out" and (folder / "out" / "config.toml").exists()
+    (line,) = caplog.messages
+    assert line == f"no {folder}/runs/latest: File exists"
+
+
+def test_names_of_folders_have_no_characters_that_some_systems_refuse(folder: Path) -> None:
+    for settings, name in (
+        ({"name": "a: b/../c*é"}, "a-b-..-c-é"),
+        ({"strategy": "mine.own:Bounded"}, "Bounded"),
+    ):
+        report = RunReport(tiny(**settings), str(folder))
+        report.start()
+        assert report.folder.parent == folder / "runs"
+        assert report.folder.name.split("-", 2)[2] == name
+
+
 def test_a_run_goes_on_without_room_on_the_disk_and_fails_at_its_end(folder: Path) -> None:
     """Files may not grow beyond three kilobytes here; training does not depend on them."""
     script = (

@@ -6,11 +6,13 @@ import argparse
 import os
 import signal
 import sys
+from importlib.metadata import version
 from types import FrameType
 
 from huscf_flwr.cli import (
     audit,
     compare,
+    data,
     evaluate,
     generate,
     plan,
@@ -22,13 +24,18 @@ from huscf_flwr.cli import (
 from huscf_flwr.errors import UserError
 from huscf_flwr.system.own_modules import look_in
 
+_COMMANDS = (train, compare, data, report, audit, plan, generate, evaluate, provision, serve)
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code is 0, or 1 after a message that says what is wrong."""
     parser = argparse.ArgumentParser(prog="huscf", description=_DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"huscf {version('huscf-flwr')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (train, compare, report, audit, plan, generate, evaluate, provision, serve):
+    for module in _COMMANDS:
         module.add_command(commands)
+    for command in commands.choices.values():
+        command.set_defaults(parser=command)
     options = _parse(parser, arguments)
     cpu.keep_freed_memory()
     look_in(os.getcwd())  # where own nets and strategies are
@@ -60,7 +67,8 @@ def _parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argp
     listed = getattr(options, "listed", None)
     unknown = [text for text in left if listed is None or text.startswith("-")]
     if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        hint = "" if listed is None else " (a key of a run is set by key=value)"
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     if listed is not None:
         setattr(options, listed, [*getattr(options, listed), *left])
     return options

@@ -116,8 +116,9 @@ def _run(options: argparse.Namespace) -> None:
     workers: Workers = in_this_process if options.jobs == 1 else Processes(options.jobs)
     if options.ray:
         workers = RayCluster(options.ray, options.run_cpus, options.run_gpus)
-    text, failures = perform(runs, str(here), folder, workers)
+    text, failures = perform(runs, str(here), folder, workers, at_a_time=options.jobs)
     print(text, end="")
-    print(f"\nin {folder}: comparison.html, .csv, .md and .tex, and differences.csv")
+    print("\nas comparison.csv, .md and .tex, with differences.csv, beside the page:")
+    print(folder / "comparison.html")
     if failures:
         raise UserError(f"{len(failures)} of {len(runs)} runs failed: see above")

@@ -5,8 +5,9 @@ import json
 import os
 from typing import Any
 
+from huscf_flwr.cli import trained
 from huscf_flwr.config import RunConfig
-from huscf_flwr.errors import UserError
+from huscf_flwr.errors import UserError, some
 from huscf_flwr.evaluation.recipes import RECIPES
 
 _DESCRIPTION = """\
@@ -32,8 +33,7 @@ def add_command(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("file", metavar="GENERATOR", help="generator-cluster-*.safetensors")
-    add("--net", default="", metavar="module:name", help="the generator's net, if your own")
+    trained.add_arguments(parser)
     add("--data", required=True, metavar="FILE", help="what a run takes as a domain")
     add("--data-root", default=run.data_root, metavar="FOLDER", help="of sets known by name")
     add("--download", action="store_true", help="let torchvision fetch a set")
@@ -57,17 +57,16 @@ def add_command(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from huscf_flwr.data.format import ImageFormat
-    from huscf_flwr.data.sources import find_sources, read_domain
+    from huscf_flwr.data.sources import find_sources, kind_of, read_domain
     from huscf_flwr.evaluation.evaluator import Evaluator
     from huscf_flwr.evaluation.extractors import inception_extractor
-    from huscf_flwr.nets.generator import load_generator
     from huscf_flwr.system.cpu import torch_device
     from huscf_flwr.system.logs import set_up_logging
 
     if options.n < 100 or options.seed < 0:
         raise UserError(f"--n {options.n} --seed {options.seed}: must be at least 100 and 0")
     set_up_logging()
-    generator = load_generator(options.file, options.net)
+    generator = trained.load(options)
     spec = generator.spec
     image_format = ImageFormat(spec.image_size, spec.channels, spec.num_classes)
     (source, *more) = find_sources(
@@ -87,5 +86,6 @@ def _run(options: argparse.Namespace) -> None:
     print(f"{options.file} against {options.data}\n")
     print("\n".join(scores.lines()))
     if domain.missing_classes:
-        missing = ", ".join(map(str, domain.missing_classes))
+        names = kind_of(source).names(spec.num_classes)
+        missing = some([names[label] for label in domain.missing_classes])
         print(f"\nnot scored, for no image is held out: class {missing}")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from huscf_flwr.cli import trained
 from huscf_flwr.data.batches import to_uint8
 from huscf_flwr.errors import UserError
 
@@ -14,6 +15,7 @@ Generate images from a generator that a run left.
 
   huscf generate runs/latest/generator-cluster-0.safetensors -n 100 --out grid.png
   huscf generate runs/latest/generator-cluster-1.safetensors -n 5000 --label 3 --out threes.npz
+  huscf generate runs/latest/checkpoints/round-029.safetensors --cluster 1 --out before.png
 
 A .png shows the images side by side; an .npz holds `images` (uint8, (n, H, W) or (n, H, W, C)) and
 `labels` (int64), and can be used as a domain.
@@ -28,8 +30,7 @@ def add_command(commands: Any) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", metavar="FILE", help="generator-cluster-*.safetensors")
-    parser.add_argument("--net", default="", metavar="module:name", help="its net, if your own")
+    trained.add_arguments(parser)
     parser.add_argument("-n", type=int, default=100, help="how many (100)")
     parser.add_argument("--label", type=int, help="one class for all; all in turn without")
     parser.add_argument("--seed", type=int, help="same seed, same images; new ones without")
@@ -38,13 +39,12 @@ def add_command(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from huscf_flwr.nets.generator import load_generator
     from huscf_flwr.report.grids import save_images
 
     path = Path(options.out)
     if path.suffix not in (".png", ".npz"):
         raise UserError(f"--out {path}: must end in .png or .npz")
-    generator = load_generator(options.file, options.net)
+    generator = trained.load(options)
     images, labels = generator.sample(options.n, options.label, options.seed)
     try:
         if path.suffix == ".png":

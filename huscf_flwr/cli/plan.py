@@ -57,8 +57,8 @@ def add_command(commands: Any) -> None:
     )
     add("--net", default=run.net, help=f"registered net, or module:name ({run.net})")
     add("--image-size", type=int, default=28, help="in pixels (28)")
-    add("--channels", type=int, default=run.channels, help=f"of the images ({run.channels})")
-    add("--num-classes", type=int, default=run.num_classes, help=f"labels ({run.num_classes})")
+    add("--channels", type=int, default=1, help="of the images (1)")
+    add("--num-classes", type=int, default=10, help="labels (10)")
     add("--width", type=int, default=64, help="of the narrowest convolution (64, the paper's)")
     add("--batch-size", type=int, default=run.batch_size, help=f"per client ({run.batch_size})")
     add(

@@ -8,6 +8,7 @@ import shlex
 import sys
 import threading
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huscf_flwr.config import RunConfig
@@ -26,6 +27,9 @@ Keys may be set in a TOML file (--config) and on the command line, which wins:
   huscf train
   huscf train num-clients=16 domains=digits num-server-rounds=20
   huscf train --config runs/latest/config.toml strategy=fedgan name=comparison
+  huscf train resume=runs/latest num-server-rounds=50
+
+A run that goes on from another has the keys of that one, unless they are set.
 """
 
 
@@ -48,7 +52,10 @@ def _run(options: argparse.Namespace) -> None:
     from simulations.engine import Engine
 
     set_up_logging()
-    config = RunConfig.from_mapping(read_settings(options.config, options.settings))
+    settings = read_settings(options.config, options.settings)
+    if settings.get("resume"):
+        settings = _keys_of(Path(settings["resume"])) | settings
+    config = RunConfig.from_mapping(settings)
     engine = Engine(config, os.getcwd())
     done = threading.Event()
     bar = threading.Thread(target=_show_progress, args=(engine, done), daemon=True)
@@ -57,18 +64,24 @@ def _run(options: argparse.Namespace) -> None:
         engine.run()
     except BaseException:
         if engine.report.rounds:
-            folder = shlex.quote(str(engine.report.folder))
             log.info(
-                "go on after round %d with\n\n    huscf train --config %s/config.toml resume=%s "
-                "output-dir=\n",
+                "go on after round %d with\n\n    huscf train resume=%s\n",
                 engine.report.rounds,
-                folder,
-                folder,
+                shlex.quote(str(engine.report.folder)),
             )
         raise
     finally:
         done.set()
         bar.join()
+    page = engine.report.folder / "report.html"
+    if page.exists():
+        print(page)
+
+
+def _keys_of(before: Path) -> dict[str, Any]:
+    """The keys of a run that is gone on with, but for its folder; none where there is no run."""
+    file = before / "config.toml"
+    return {**read_settings(str(file), []), "output-dir": ""} if file.exists() else {}
 
 
 def _show_progress(engine: "Engine", done: threading.Event) -> None:

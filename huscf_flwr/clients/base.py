@@ -36,6 +36,7 @@ from huscf_flwr.evaluation.evaluator import Evaluator
 from huscf_flwr.nets import (
     DISC,
     GEN,
+    NetShapes,
     PartialGAN,
     State,
     from_arrays,
@@ -104,11 +105,20 @@ class GANClient(NumPyClient, ABC):
         """
         self.context = context
         self.config = RunConfig.from_mapping(context.run_config)
-        self.shapes = net_shapes(self.config.net_spec)
         self.startup_s = 0.0
         """Seconds that a process took to start for this message, where one did."""
         self._size = 0
         self._training_s = 0.0
+
+    @property
+    def shapes(self) -> NetShapes:
+        """Of the run's net."""
+        return net_shapes(self.config.net_spec)
+
+    def _heed(self, config: Config) -> None:
+        """Take from the server what the run config leaves to the data."""
+        if self.config.found.keys() <= config.keys():
+            self.config = self.config.told(config)
 
     @abstractmethod
     def half(self, state: State, config: Config) -> GANHalf:
@@ -140,6 +150,7 @@ class GANClient(NumPyClient, ABC):
             "partitions": int(self.context.node_config.get("num-partitions", -1)),
         }
         try:
+            self._heed(config)
             self._insist(now=False)
             found = self._images(config)
         except UserError as error:
@@ -173,6 +184,7 @@ class GANClient(NumPyClient, ABC):
         """Get ready for a round; see `fit`."""
         client = int(config["client"])
         with _named(client):
+            self._heed(config)
             stream = self.stream(config)
             half = self.half(from_arrays(self.handed(config), parameters), config)
             self._take_up(half, config)
@@ -235,7 +247,10 @@ class GANClient(NumPyClient, ABC):
         ------
         RuntimeError: it cannot be scored; the message names the client and the cause.
         """
-        client, run = int(config["client"]), self.config
+        client = int(config["client"])
+        with _named(client):
+            self._heed(config)
+        run = self.config
         if "probe" in config:
             with _named(client):
                 return 0.0, *self._probe(parameters, config)

@@ -1,13 +1,15 @@
 """Images in a folder with a sub-folder for each class."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 
-from huscf_flwr.data.format import Arrays, ImageFormat, to_format
-from huscf_flwr.errors import UserError, cause
+from huscf_flwr.data.format import Arrays, ImageFormat, Kind, convert_command, to_format
+from huscf_flwr.errors import UserError, cause, some
 
-_NAMED = 5  # of things that are wrong, as many as a line can take
+_GREY = ("1", "L", "LA")  # modes of PIL's with 8 bits at most
+_WIDE = ("I", "F")  # with 32
 
 
 def read_folder(path: str, image_format: ImageFormat) -> Arrays:
@@ -25,24 +27,9 @@ def read_folder(path: str, image_format: ImageFormat) -> Arrays:
     UserError: no class folders, one without images, with folders in it or that cannot be listed,
         or files that have the suffix of an image and are no readable ones.
     """
-    expected = "it must have one sub-folder of images for each class"
-    classes, _ = _listed(Path(path))
-    if not classes:
-        raise UserError(f"{path}: no sub-folders; {expected}")
-    files, empty = [], []
-    for label, folder in enumerate(classes):
-        below, found = _listed(folder)
-        if below:
-            raise UserError(
-                f"{path}: its sub-folder {folder.name} has folders in it, as {below[0].name}; "
-                f"{expected} (of a layout with train and test, name one part: {folder})"
-            )
-        empty += [] if found else [folder.name]
-        files += [(file, label) for file in found]
-    if empty:
-        raise UserError(f"{path}: no images in {_some(empty)}; {expected}")
+    classes = class_files(path)
     images, unreadable = [], []
-    for file, _ in files:
+    for file in itertools.chain.from_iterable(classes.values()):
         try:
             images.append(to_format(_pixels(file)[None], image_format))
         except Exception as error:  # PIL's decoders raise whatever a broken file leads them to
@@ -50,13 +37,46 @@ def read_folder(path: str, image_format: ImageFormat) -> Arrays:
             unreadable.append(f"{file.relative_to(path)} ({reason})")
     if unreadable:
         raise UserError(
-            f"{path}: not readable as images: {_some(unreadable)}; remove or repair them"
+            f"{path}: not readable as images: {some(unreadable)}; remove or repair them, or if "
+            f"they are of 32 bits, {convert_command(path)}"
         )
     pixels = np.concatenate([image.permute(0, 2, 3, 1).numpy() for image in images])
-    return pixels, np.array([label for _, label in files], dtype=np.int64)
+    return pixels, np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])
 
 
-def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
+def folder_kind(path: str) -> Kind:
+    """What is in a folder, by the names of its sub-folders and the headers of its files.
+
+    Raises
+    ------
+    UserError: as `read_folder`, but for files that are no readable images.
+    """
+    classes = class_files(path)
+    files = itertools.chain.from_iterable(classes.values())
+    return Kind(tuple(classes), 3 if any(map(_in_colour, files)) else 1)
+
+
+def class_files(path: str) -> dict[str, list[Path]]:
+    """The images of each class, by its name, sorted; raises `UserError` where there are none."""
+    expected = "it must have one sub-folder of images for each class"
+    folders, _ = listed(Path(path))
+    if not folders:
+        raise UserError(f"{path}: no sub-folders; {expected}")
+    classes: dict[str, list[Path]] = {}
+    for folder in folders:
+        below, classes[folder.name] = listed(folder)
+        if below:
+            raise UserError(
+                f"{path}: its sub-folder {folder.name} has folders in it, as {below[0].name}; "
+                f"{expected} (of a layout with train and test, name one part: {folder}; or for "
+                f"all, {convert_command(path)})"
+            )
+    if empty := [name for name, files in classes.items() if not files]:
+        raise UserError(f"{path}: no images in {some(empty)}; {expected}")
+    return classes
+
+
+def listed(folder: Path) -> tuple[list[Path], list[Path]]:
     """Sub-folders and images of a folder, by their suffix, sorted."""
     from PIL import Image
 
@@ -69,16 +89,32 @@ def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
     return folders, [e for e in shown if e not in folders and e.suffix.lower() in suffixes]
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+def raw_pixels(file: Path) -> np.ndarray:
+    """(H, W), or uint8 (H, W, 3) where there is colour; of grey the values as they are."""
+    from PIL import Image
+
+    with Image.open(file) as image:
+        if image.mode.startswith("I;16") or image.mode in _WIDE:  # PIL would clip, not scale them
+            return np.asarray(image)
+        return np.array(image.convert("L" if image.mode in _GREY else "RGB"))
 
 
 def _pixels(file: Path) -> np.ndarray:
     """uint8 (H, W), or (H, W, 3) where there is colour."""
+    found = raw_pixels(file)
+    if found.dtype == np.uint8:
+        return found
+    if found.dtype.itemsize == 2:
+        return (found >> 8).astype(np.uint8)
+    raise ValueError("of 32 bits")
+
+
+def _in_colour(file: Path) -> bool:
+    """By its header; not, where that cannot be read."""
     from PIL import Image
 
-    with Image.open(file) as image:
-        if image.mode.startswith("I;16"):  # PIL would clip 16 bits, not scale them
-            return (np.asarray(image) >> 8).astype(np.uint8)
-        return np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+    try:
+        with Image.open(file) as image:
+            return not (image.mode.startswith("I;16") or image.mode in (*_GREY, *_WIDE))
+    except Exception:  # reading it will say what is wrong
+        return False

@@ -1,5 +1,6 @@
 """What a run's images look like, and how any others are brought to that."""
 
+import shlex
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -20,6 +21,34 @@ class ImageFormat:
     size: int
     channels: int
     num_classes: int
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a domain's images are, before a run brings them to its format.
+
+    Attributes
+    ----------
+    classes: name of each label; its number where it has no other.
+    channels: 3 if any image has colour, else 1.
+    """
+
+    classes: tuple[str, ...]
+    channels: int
+
+    def names(self, count: int) -> tuple[str, ...]:
+        """Of so many labels, of which the domain may have fewer."""
+        return self.classes + numbered(count)[len(self.classes) :]
+
+
+def numbered(classes: int) -> tuple[str, ...]:
+    """Names of labels that have none."""
+    return tuple(map(str, range(classes)))
+
+
+def convert_command(path: str) -> str:
+    """What a message names where a run does not take what is there."""
+    return f"huscf data convert {shlex.quote(path)} --out FILE.npz"
 
 
 def to_format(images: np.ndarray, image_format: ImageFormat) -> Tensor:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-_LETTERS = "ABCDEFGHIJ"
+LETTERS = "ABCDEFGHIJ"
+"""By label."""
 _FONTS = (
     *(f"DejaVuSans{style}" for style in ("", "-Bold", "-BoldOblique", "-Oblique")),
     *(f"DejaVuSansMono{style}" for style in ("", "-Bold", "-BoldOblique", "-Oblique")),
@@ -32,7 +33,7 @@ def render_letters(size: int, count: int = 2000, seed: int = 0) -> tuple[np.ndar
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     random = np.random.default_rng(seed)
-    labels = random.permutation(np.arange(count) % len(_LETTERS))
+    labels = random.permutation(np.arange(count) % len(LETTERS))
     canvas = 96  # drawn large, then reduced: smooth edges at any size
     images = np.empty((count, size, size), dtype=np.uint8)
     for i, label in enumerate(labels):
@@ -40,7 +41,7 @@ def render_letters(size: int, count: int = 2000, seed: int = 0) -> tuple[np.ndar
         font = ImageFont.truetype(str(folder / f"{random.choice(_FONTS)}.ttf"), points)
         drawn = Image.new("L", (canvas, canvas))
         centre = tuple(canvas / 2 + random.uniform(-5, 5, 2))
-        ImageDraw.Draw(drawn).text(centre, _LETTERS[label], fill=255, font=font, anchor="mm")
+        ImageDraw.Draw(drawn).text(centre, LETTERS[label], fill=255, font=font, anchor="mm")
         drawn = drawn.rotate(random.uniform(-12, 12), Image.Resampling.BILINEAR)
         images[i] = np.asarray(drawn.resize((size, size), Image.Resampling.BOX))
     return images, labels.astype(np.int64)

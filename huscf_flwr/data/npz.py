@@ -4,12 +4,14 @@ import zipfile
 
 import numpy as np
 
-from huscf_flwr.data.format import Arrays
-from huscf_flwr.errors import UserError, cause
+from huscf_flwr.data.format import Arrays, convert_command
+from huscf_flwr.errors import UserError, cause, no_such_file
 
-_MEDMNIST = [
-    f"{part}_{kind}" for part in ("train", "val", "test") for kind in ("images", "labels")
-]
+IMAGES, LABELS, CLASSES = "images", "labels", "classes"
+"""The arrays of a file."""
+PARTS = ("train", "val", "test")
+"""Of MedMNIST's files, in which `<part>_` stands before these names."""
+_MEDMNIST = [f"{part}_{kind}" for part in PARTS for kind in (IMAGES, LABELS)]
 
 
 def read_npz(path: str) -> tuple[Arrays, Arrays | None]:
@@ -28,10 +30,13 @@ def read_npz(path: str) -> tuple[Arrays, Arrays | None]:
     try:
         zipfile.ZipFile(path).close()  # numpy would take what is none for a pickle
         with np.load(path, allow_pickle=False) as file:
-            names = _MEDMNIST if "train_images" in file else ["images", "labels"]
+            names = _MEDMNIST if _MEDMNIST[0] in file else [IMAGES, LABELS]
             missing = set(names) - set(file)
             if missing:
-                raise UserError(f'{path}: lacks the array "{min(missing)}"')
+                raise UserError(
+                    f'{path}: lacks the array "{min(missing)}"; {convert_command(path)} finds '
+                    "others"
+                )
             arrays = [file[name] for name in names]
         for name, array in zip(names, arrays, strict=True):
             if not isinstance(array, np.ndarray):  # numpy gives the bytes of what is none
@@ -39,7 +44,7 @@ def read_npz(path: str) -> tuple[Arrays, Arrays | None]:
     except UserError:
         raise
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        raise no_such_file(path) from None
     except Exception as error:  # numpy and zipfile raise whatever a damaged file leads them to
         raise UserError(f"{path}: not a readable .npz file: {cause(error)}") from None
     parts = [_checked(path, *arrays[i : i + 2]) for i in range(0, len(arrays), 2)]
@@ -55,18 +60,38 @@ def read_npz(path: str) -> tuple[Arrays, Arrays | None]:
     return (images, labels), test
 
 
+def class_names(path: str) -> tuple[str, ...]:
+    """The names of the labels of a file that `read_npz` reads, in `classes`; none without.
+
+    Raises
+    ------
+    UserError: `classes` is no list of texts.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        names = file[CLASSES] if CLASSES in file else np.empty(0, "U")
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise UserError(
+            f'{path}: "classes" is {names.dtype} of shape {names.shape}; it must be text, a name '
+            "for each label"
+        )
+    return tuple(names.tolist())
+
+
 def _checked(path: str, images: np.ndarray, labels: np.ndarray) -> Arrays:
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise UserError(
             f"{path}: images are {images.dtype} of shape {images.shape}; they must be uint8 of "
-            "shape (n, H, W) or (n, H, W, C)"
+            f"shape (n, H, W) or (n, H, W, C), as {convert_command(path)} makes them"
         )
     if images.ndim == 4 and images.shape[3] not in (1, 3):
-        raise UserError(f"{path}: images have {images.shape[3]} channels; 1 or 3 are allowed")
+        raise UserError(
+            f"{path}: images have {images.shape[3]} channels; 1 or 3 are allowed: "
+            f"see {convert_command(path)}"
+        )
     count = len(images)
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape not in ((count,), (count, 1)):
         raise UserError(
             f"{path}: labels are {labels.dtype} of shape {labels.shape}; they must be integers of "
-            f"shape ({count},), one for each image"
+            f"shape ({count},), one for each image, as {convert_command(path)} makes them"
         )
     return images, labels.reshape(count).astype(np.int64)

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from huscf_flwr.data.batches import LabelledImages
-from huscf_flwr.data.folder import read_folder
-from huscf_flwr.data.format import Arrays, ImageFormat, to_format
-from huscf_flwr.data.letters import render_letters
-from huscf_flwr.data.npz import read_npz
-from huscf_flwr.data.textures import render_textures
+from huscf_flwr.data.folder import folder_kind, read_folder
+from huscf_flwr.data.format import Arrays, ImageFormat, Kind, numbered, to_format
+from huscf_flwr.data.letters import LETTERS, render_letters
+from huscf_flwr.data.npz import class_names, read_npz
+from huscf_flwr.data.textures import TEXTURES, render_textures
 from huscf_flwr.data.torchvision_sets import TORCHVISION_SETS, read_torchvision_set
-from huscf_flwr.errors import UserError
+from huscf_flwr.errors import UserError, did_you_mean, some
 
 _HELD_OUT = 0.2
 _OF_MEDMNIST = "the file of that name and 28 pixels that medmnist.com links to"
@@ -48,6 +48,12 @@ _RENDERERS: dict[str, Callable[[int], Arrays]] = {
     "digits": _digits,
     "letters": render_letters,
     "textures": render_textures,
+}
+_KINDS = {
+    "digits": Kind(numbered(10), 1),
+    "letters": Kind(tuple(LETTERS), 1),
+    "textures": Kind(tuple(TEXTURES), 1),
+    **TORCHVISION_SETS,
 }
 BUILT_IN = tuple(_RENDERERS)
 NAMED = (*TORCHVISION_SETS, *_BY_HAND)
@@ -131,6 +137,25 @@ def find_sources(
     return tuple(replace(find(name), validation=validation) for name in split_names(domains))
 
 
+@functools.lru_cache(maxsize=32)
+def kind_of(source: Source) -> Kind:
+    """What a domain's images are, before a run brings them to its format.
+
+    Raises
+    ------
+    UserError: nothing to read, or a malformed file.
+    """
+    if source.kind != "files":
+        return _KINDS[source.name]
+    if _is_folder(source):
+        return folder_kind(source.path)
+    parts = [part for part in read_npz(source.path) if part is not None]
+    images = parts[0][0]
+    named = Kind(class_names(source.path), 1 if images.ndim == 3 else images.shape[3])
+    count = max(int(labels.max(initial=-1)) + 1 for _, labels in parts)
+    return replace(named, classes=named.names(count))
+
+
 @functools.lru_cache(maxsize=8)
 def read_domain(source: Source, image_format: ImageFormat) -> Domain:
     """Read or render a domain and hold out a part of it, the same one every time.
@@ -165,10 +190,11 @@ def load_domain(source: Source, image_format: ImageFormat) -> Domain:
     domain = read_domain(source, image_format)
     lacking = domain.missing_classes
     if lacking:
+        names = kind_of(source).names(image_format.num_classes)
         raise UserError(
             f"{source.name}: training images but none held out of class "
-            f"{', '.join(map(str, lacking))}; a class needs 2 images, or one in the test part "
-            "where there is one"
+            f"{some([names[label] for label in lacking])}; a class needs 2 images, or one in the "
+            "test part where there is one"
         )
     return domain
 
@@ -205,18 +231,26 @@ def _read(source: Source, image_format: ImageFormat) -> tuple[Arrays, Arrays | N
         return _RENDERERS[source.name](image_format.size), None
     if source.kind == "torchvision":
         return read_torchvision_set(source.name, source.path, source.download)
+    if _is_folder(source):
+        return read_folder(source.path, image_format), None
+    return read_npz(source.path)
+
+
+def _is_folder(source: Source) -> bool:
+    """Of files: whether it is a folder, not an .npz file; raises `UserError` if neither."""
     # os.path says no where a folder above may not be entered; Path raises.
     if source.name in _BY_HAND and not os.path.exists(source.path):
         raise UserError(
             f"{source.name}: nothing at {source.path}; put there {_BY_HAND[source.name][1]}"
         )
     if os.path.isdir(source.path):
-        return read_folder(source.path, image_format), None
+        return True
     if source.path.endswith(".npz"):
-        return read_npz(source.path)
+        return False
+    known = (*BUILT_IN, *NAMED)
     raise UserError(
-        f'domain "{source.name}": no folder or .npz file {source.path}; known by name are '
-        f"{', '.join((*BUILT_IN, *NAMED))}"
+        f'domain "{source.name}":{did_you_mean(source.name, known)} no folder or .npz file '
+        f"{source.path}; known by name are {', '.join(known)}"
     )
 
 
@@ -241,7 +275,12 @@ def _labelled(source: Source, arrays: Arrays, image_format: ImageFormat) -> Labe
     if labels.size and not 0 <= labels.min() <= labels.max() < image_format.num_classes:
         raise UserError(
             f"{source}: labels from {labels.min()} to {labels.max()}, but "
-            f"num-classes={image_format.num_classes} allows 0 to {image_format.num_classes - 1}"
+            f"num-classes={image_format.num_classes} allows 0 to {image_format.num_classes - 1}: "
+            + (
+                f"set num-classes={labels.max() + 1}"
+                if labels.min() >= 0
+                else "number them from 0"
+            )
         )
     return LabelledImages(
         to_format(images, image_format), torch.from_numpy(labels.astype(np.int64))

@@ -1,13 +1,31 @@
 """Data sets that torchvision reads and, where allowed, downloads."""
 
+import string
 from pathlib import Path
 
 import numpy as np
 
-from huscf_flwr.data.format import Arrays
+from huscf_flwr.data.format import Arrays, Kind, numbered
 from huscf_flwr.errors import UserError, cause
 
-TORCHVISION_SETS = ("mnist", "fashion-mnist", "kmnist", "emnist-letters", "cifar10", "svhn")
+_CLOTHES = (
+    *("T-shirt", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "boot"),
+)
+_KUZUSHIJI = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
+_THINGS = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+TORCHVISION_SETS = {
+    "mnist": Kind(numbered(10), 1),
+    "fashion-mnist": Kind(_CLOTHES, 1),
+    "kmnist": Kind(_KUZUSHIJI, 1),
+    "emnist-letters": Kind(tuple(string.ascii_uppercase), 1),
+    "cifar10": Kind(_THINGS, 3),
+    "svhn": Kind(numbered(10), 3),
+}
+"""What they hold, by name."""
 
 
 def read_torchvision_set(name: str, root: str, download: bool) -> tuple[Arrays, Arrays]:

@@ -4,7 +4,12 @@ Which extractor is what the numbers depend on most, so its name belongs beside t
 other than those of Inception-v3 the Fréchet distance is not the FID.
 """
 
+import warnings
+
 import numpy as np
+
+# How pytorch-fid calls scipy, which pyproject.toml keeps to versions that allow it.
+warnings.filterwarnings("ignore", "The `disp` argument is deprecated", DeprecationWarning)
 
 _SINGULAR = 1e-10  # least eigenvalue of a covariance, relative to the greatest
 _OFFSETS = (1e-6, 1e-4, 1e-2)  # relative to the mean variance; the first is pytorch-fid's

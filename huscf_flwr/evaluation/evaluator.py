@@ -85,11 +85,16 @@ class Evaluator:
         return self._scores(images, self._own_extractor)
 
     def full(self, generator: Generator, count: int, inception: Extractor | None = None) -> Scores:
-        """All scores of `count` generated images; distances on Inception's features, if given."""
+        """All scores of `count` generated images; distances on Inception's features, if given.
+
+        No utility where all images are of one class: any classifier would be right.
+        """
         name = self.domain.name
         log.info("scoring: %d generated images against the held-out %s", count, name)
         images, labels = self._generate(generator, count)
         scores = self._scores(images, inception or self._own_extractor)
+        if len(self.domain.train.labels.unique()) < 2:
+            return scores
         log.info("scoring: training a classifier on the generated %s", name)
         student = train_classifier(images, labels, self._num_classes, self._seed, self._recipe)
         true, taken_for = self.domain.test.labels.numpy(), self._predicted(student)

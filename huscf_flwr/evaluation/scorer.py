@@ -21,7 +21,7 @@ class Scorer:
         UserError: the weights cannot be had, see `inception_extractor`.
         """
         self._config = config
-        self._sources = {s.name: s for s in config.data_settings(base_dir).sources}
+        self._sources = {s.name: s for s in config.sources(base_dir)}
         self._evaluators: dict[str, Evaluator] = {}
         weights = config.inception_weights
         if weights and weights != DOWNLOAD:

@@ -77,7 +77,7 @@ class Scores:
     ----------
     image: image score.
     frechet, kernel: distances.
-    utility: None where it was not due.
+    utility: None where it was not due, or there is one class only.
     """
 
     image: Score

@@ -111,6 +111,11 @@ def load_generator(path: str | Path, net: str = "") -> Generator:
         spec = NetSpec(**json.loads(header[_FORMAT]))
     except (UserError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its header describes no generator: {error}") from None
+    return generator_from(path, spec, state, net)
+
+
+def generator_from(path: str | Path, spec: NetSpec, state: State, net: str = "") -> Generator:
+    """A generator of what a file holds; see `load_generator`, also for what it raises."""
     name = spec.net.rpartition(":")[2]
     if not net and not is_registered(name):
         needed = spec.net if ":" in spec.net else f"module:{name}"

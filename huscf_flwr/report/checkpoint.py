@@ -7,8 +7,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from huscf_flwr.errors import UserError
+from huscf_flwr.config import RunConfig
+from huscf_flwr.errors import UserError, no_such_file
+from huscf_flwr.keys import read_toml
 from huscf_flwr.nets import State
+from huscf_flwr.nets.generator import Generator, generator_from
 from huscf_flwr.nets.saved import BrokenFile, load_tensors, save_tensors
 
 log = logging.getLogger(__name__)
@@ -161,6 +164,35 @@ def last_checkpoint(run_folder: Path) -> Checkpoint:
         else:
             return found
     raise UserError(f"no good checkpoint in it: {problem}")
+
+
+def generator_at(file: Path, cluster: int | None, net: str = "") -> Generator:
+    """The generator of a cluster as it was after the round of a checkpoint.
+
+    Parameters
+    ----------
+    file: the checkpoint, where its run left it: what the net is, the run's config.toml says.
+    cluster: which; None where there is one only.
+    net: see `load_generator`.
+
+    Raises
+    ------
+    UserError: see `load_generator`; or there is no such cluster, or several and none is named.
+    """
+    if not file.exists():
+        raise no_such_file(file)
+    try:
+        models = _read(file).models
+    except BrokenFile as error:
+        raise UserError(f"{file}: {error}") from None
+    clusters = ", ".join(map(str, sorted(models)))
+    if cluster is None and len(models) > 1:
+        raise UserError(f"{file}: has clusters {clusters}: --cluster says of which")
+    chosen = min(models) if cluster is None else cluster
+    if chosen not in models:
+        raise UserError(f"{file}: has no cluster {chosen}, but {clusters}")
+    keys = read_toml(str(file.absolute().parents[1] / "config.toml"))
+    return generator_from(file, RunConfig.from_mapping(keys).net_spec, models[chosen], net)
 
 
 def _read(file: Path) -> Checkpoint:

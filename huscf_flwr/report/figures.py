@@ -162,6 +162,7 @@ def data(run: RunFiles) -> Picture:
     """How many images each client has, of which classes."""
     members = run.last_members
     classes = max(len(member.labels) for member in members)
+    names = dict(enumerate(run.class_names))
     figure = Figure(figsize=(WIDTH, 3.6))
     axes = figure.add_subplot()
     # A step for each client, and one without height between two of them.
@@ -176,7 +177,7 @@ def data(run: RunFiles) -> Picture:
             baseline=_with_gaps(bottom),
             fill=True,
             color=spectrum[label],
-            label=str(label),
+            label=names.get(label, str(label)),
         )
         bottom += counts
     unknown = {place: m.size for place, m in enumerate(members) if not m.labels}

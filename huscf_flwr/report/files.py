@@ -80,6 +80,7 @@ class RunFiles:
     config, origin: of config.toml; origin has versions, commit and machine by name.
     metrics, members: of metrics.csv and clusters.csv.
     summary, plan: of summary.json and plan.json; empty where there is none (yet).
+    classes: of classes.json: how the labels of each domain that clients were dealt are called.
     """
 
     folder: Path
@@ -89,6 +90,13 @@ class RunFiles:
     members: list[Member]
     summary: Mapping[str, Any]
     plan: Mapping[str, Any]
+    classes: Mapping[str, Any]
+
+    @property
+    def class_names(self) -> list[str]:
+        """How labels are called, where all domains agree; empty where they do not."""
+        called = {tuple(names) for names in self.classes.values()}
+        return list(called.pop()) if len(called) == 1 else []
 
     @property
     def rounds(self) -> list[int]:
@@ -198,6 +206,7 @@ def read_run(folder: Path) -> RunFiles:
         [member for member in members if member.round in whole],
         _read_json(folder / "summary.json"),
         _read_json(folder / "plan.json"),
+        _read_json(folder / "classes.json"),
     )
 
 

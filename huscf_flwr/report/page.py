@@ -120,7 +120,9 @@ def _content(run: RunFiles) -> dict[str, Any]:
             for path in sorted(run.folder.glob(pattern))
         },
         "config": config,
-        "changed": sum(value != default for _, value, default in config),
+        "changed": sum(
+            value != default and key not in RunConfig().found for key, value, default in config
+        ),
         "origin": [list(item) for item in run.origin.items()],
     }
 

@@ -76,12 +76,13 @@ class ClientScores:
 
     @staticmethod
     def mean(scores: Sequence["ClientScores"]) -> dict[str, float]:
-        """The mean of each score that all of these clients have, weighted by held-out images."""
-        names = [name for name in scores[0].values if all(name in s.values for s in scores)]
-        images = [s.images for s in scores]
+        """The mean of each score over those of these clients that have it, who may have no utility
+        of a single class; weighted by held-out images."""
+        names = dict.fromkeys(name for s in scores for name in s.values)
+        having = {name: [s for s in scores if name in s.values] for name in names}
         return {
-            name: float(np.average([s.values[name] for s in scores], weights=images))
-            for name in names
+            name: float(np.average([s.values[name] for s in of], weights=[s.images for s in of]))
+            for name, of in having.items()
         }
 
 

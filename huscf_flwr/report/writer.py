@@ -6,9 +6,7 @@ Every file is closed after each round; files that replace others are written asi
 import csv
 import json
 import logging
-import os
 import re
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from huscf_flwr.config import RunConfig
+from huscf_flwr.data.format import numbered
 from huscf_flwr.data.partition import label_counts
-from huscf_flwr.data.sources import load_domain
-from huscf_flwr.errors import UserError, cause
+from huscf_flwr.data.sources import kind_of, load_domain
+from huscf_flwr.errors import cause, some
 from huscf_flwr.evaluation.recovery import cluster_recovery
 from huscf_flwr.evaluation.scores import CHEAP_SCORES, REAL
 from huscf_flwr.nets.generator import Generator
@@ -29,7 +28,7 @@ from huscf_flwr.planning.plan import Plan
 from huscf_flwr.planning.timeline import draw_timeline
 from huscf_flwr.privacy.accounting import local_privacy
 from huscf_flwr.report.board import Board, require_tensorboard
-from huscf_flwr.report.checkpoint import Checkpoint, client_states
+from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.config_file import config_as_toml
 from huscf_flwr.report.files import CLUSTERS, METRICS, OWN_AUDIT, PLACE, Member
 from huscf_flwr.report.grids import GRID_ROWS, by_class, save_grid, save_images
@@ -38,14 +37,18 @@ from huscf_flwr.report.own_audits import OwnAudits
 from huscf_flwr.report.page import write_page
 from huscf_flwr.report.records import ClientInfo, ClientScores, RoundRecord
 from huscf_flwr.report.round_times import RoundTimes, advice
+from huscf_flwr.report.run_folder import create_folder, rows_until, take_over
 from huscf_flwr.report.summary import by_domain, of_clients
 from huscf_flwr.system.cpu import peak_memory_mb
 from huscf_flwr.system.files import replacing
+from huscf_flwr.system.logs import in_words
 
 log = logging.getLogger(__name__)
 _FIRST_PAGE_S = 1.0  # that a page is taken to take before there is one
 _RARELY = 50  # times as long as a page takes: so often it may be written, whatever is due
 _NUMBERS = re.compile(r"\[\n[\d\s,]+\]")  # a row of a matrix, which JSON would write line by line
+_METRICS, _CLUSTERS = "metrics.csv", "clusters.csv"
+_TABLES = {_METRICS: METRICS, _CLUSTERS: CLUSTERS}
 
 
 class RunReport:
@@ -59,9 +62,11 @@ class RunReport:
         UserError: TensorBoard's files are wanted, and its package is missing.
         """
         self._config = config
-        self._started = self._page_written = time.monotonic()
+        self._started = self._began = self._page_written = time.monotonic()
         self._page_seconds = _FIRST_PAGE_S
+        self._rounds = 0
         self._fit_seconds = 0.0
+        self._names: dict[str, tuple[str, ...]] = {}  # of the labels, by domain
         self._client_iterations = 0
         self._data = config.data_settings(base_dir)
         self._label_table: np.ndarray | None = None
@@ -75,19 +80,41 @@ class RunReport:
         self.rounds = 0
         """After how many there is a checkpoint."""
 
-    def start(self) -> None:
-        """Create the run's folder and point `runs/latest` to it.
+    def start(self, before: Path | None = None, rounds: int = 0) -> None:
+        """Create the run's folder, and put there what it shows of the run that it goes on from.
+
+        Parameters
+        ----------
+        before: that run's folder, if there is one.
+        rounds: how many rounds of it count.
 
         Raises
         ------
         UserError: the folder cannot be written, or holds a run already.
         """
-        self.folder = _create_folder(self._config, self._base)
+        self.folder = create_folder(self._config, self._base)
         text = config_as_toml(self._config, origin(str(self._base), self._config.device))
         (self.folder / "config.toml").write_text(text, encoding="utf-8")
+        if before is not None:
+            with self._spared("what the run before has shown"):
+                for name, columns in _TABLES.items():
+                    self._append(name, columns, rows_until(rounds, before / name))
+                take_over(before, self.folder, rounds)
         if self._config.tensorboard:
             self._board = Board(self.folder)
         log.info("run %s: results in %s", self._config.name or self._config.strategy, self.folder)
+
+    def meet(self, domains: Iterable[str]) -> None:
+        """Show what clients were dealt, where that is new: real images, and how labels are called.
+
+        A warning names classes without images.
+        """
+        new = [domain for domain in domains if domain not in self._names]
+        with self._spared("real images"):
+            for domain in new:
+                self._show_real(domain)
+            if new:
+                self._write_json("classes.json", self._names)
 
     def plan(self, plan: Plan, devices: str) -> None:
         """Write plan.json and timeline.png: where the nets are cut, for which devices, and why."""
@@ -101,19 +128,23 @@ class RunReport:
 
         What cannot be written, since the disk is full for example, is a warning.
         """
+        self.meet(record.main_clusters())
+        if not self._rounds:
+            self._began = time.monotonic() - record.seconds
+        self._rounds += 1
         self._fit_seconds += record.seconds
         self._client_iterations += record.iterations * len(record.clients)
         with self._spared("samples"):
             for cluster, generator in self._generators(record).items():
                 name = f"round-{record.round:03d}-cluster-{cluster}.png"
                 with replacing(self.folder / "samples" / name) as aside:
-                    save_grid(generator, aside)
-            for domain in record.main_clusters():
-                self._show_real(domain)
-        with self._spared("metrics.csv"):
-            self._append("metrics.csv", METRICS, self._metrics(record))
-        with self._spared("clusters.csv"):
-            self._append("clusters.csv", CLUSTERS, map(vars, self._members(record)))
+                    save_grid(generator, aside, self._names_in(record, cluster))
+        for name, rows in (
+            (_METRICS, self._metrics(record)),
+            (_CLUSTERS, map(vars, self._members(record))),
+        ):
+            with self._spared(name):
+                self._append(name, _TABLES[name], rows)
         with self._spared("generators"):
             self.generators(record)
         log.info(self._round_line(record))
@@ -172,7 +203,7 @@ class RunReport:
                         of.scores,
                     )
         true_domains = [client.info.domain for client in record.clients]
-        known = all(true_domains)
+        known = all(true_domains) and len(set(true_domains)) > 1  # of one, nothing is to be found
         clusters = [client.cluster for client in record.clients]
         ari = cluster_recovery(true_domains, clusters) if known else None
         summary = {
@@ -248,16 +279,23 @@ class RunReport:
             aside.write_text(text, encoding="utf-8")
 
     def _show_real(self, domain: str) -> None:
-        """Once a run, a picture of real images of a domain, to compare with generated ones."""
-        path = self.folder / "samples" / f"real-{domain}.png"
-        if path.exists():
-            return
-        sources = self._data.sources
-        source = next(source for source in sources if source.name == domain)
-        real = load_domain(source, self._config.image_format).test
-        images = by_class(real, self._config.num_classes, GRID_ROWS)
-        with replacing(path) as aside:
-            save_images(images, aside, self._config.num_classes)
+        """A picture of real images of a domain, to compare with generated ones."""
+        classes = self._config.num_classes
+        source = next(source for source in self._data.sources if source.name == domain)
+        names = self._names[domain] = kind_of(source).names(classes)
+        found = load_domain(source, self._config.image_format)
+        counts = found.train.labels.bincount(minlength=classes).tolist()
+        if empty := [name for name, count in zip(names, counts, strict=True) if not count]:
+            log.warning("%s has no images of class %s", domain, some(empty))
+        images = by_class(found.test, classes, GRID_ROWS)
+        with replacing(self.folder / "samples" / f"real-{domain}.png") as aside:
+            save_images(images, aside, classes, names)
+
+    def _names_in(self, record: RoundRecord, cluster: int) -> tuple[str, ...]:
+        """How labels are called in a cluster: as in its domains, unless these differ."""
+        main = record.main_clusters()
+        found = {self._names.get(domain, ()) for domain, c in main.items() if c == cluster}
+        return (found.pop() if len(found) == 1 else ()) or numbered(self._config.num_classes)
 
     def _metrics(self, record: RoundRecord) -> Iterator[dict[str, Any]]:
         """The round's lines of metrics.csv."""
@@ -313,8 +351,9 @@ class RunReport:
         sizes: dict[int, int] = {}
         for client in record.clients:
             sizes[client.cluster] = sizes.get(client.cluster, 0) + 1
+        rounds = self._config.num_server_rounds
         line = (
-            f"round {record.round}/{self._config.num_server_rounds}  {record.seconds:.1f} s  "
+            f"round {record.round}/{rounds}  {record.seconds:.1f} s{self._to_go(record)}  "
             f"generator loss {losses[0]:.3f}  discriminator loss {losses[1]:.3f}  clusters "
             + " ".join(f"{cluster}:{size}" for cluster, size in sorted(sizes.items()))
         )
@@ -323,6 +362,12 @@ class RunReport:
         if record.failures:
             line += f"  without client {', '.join(map(str, sorted(record.failures)))}"
         return line
+
+    def _to_go(self, record: RoundRecord) -> str:
+        """How long the rounds that are left will take, by those of this process and scores."""
+        left = self._config.num_server_rounds - record.round
+        seconds = (time.monotonic() - self._began) / self._rounds * left
+        return f", about {in_words(seconds)} to go" if left else ""
 
     def _generators(self, record: RoundRecord) -> dict[int, Generator]:
         return {c: Generator(self._config.net_spec, s) for c, s in record.models.items()}
@@ -338,43 +383,6 @@ class RunReport:
             if new:
                 writer.writerow(columns)
             writer.writerows([_cell(row.get(column, "")) for column in columns] for row in rows)
-
-
-def _create_folder(config: RunConfig, base: Path) -> Path:
-    """A folder that no other run has or takes."""
-    runs = base / "runs"
-    label = config.name or config.strategy
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    folder = base / config.output_dir if config.output_dir else runs / f"{stamp}-{label}"
-    number = 2
-    try:
-        while not _claimed(folder):
-            if config.output_dir:
-                raise UserError(f'output-dir="{folder}" holds a run already: name another folder')
-            folder = runs / f"{stamp}-{label}-{number}"
-            number += 1
-        for part in (folder / "samples", client_states(folder)):
-            part.mkdir(parents=True, exist_ok=True)
-        if not folder.is_relative_to(base):
-            return folder.resolve()
-        runs.mkdir(exist_ok=True)
-        pointer = runs / f".latest-{os.getpid()}-{threading.get_ident()}"
-        pointer.unlink(missing_ok=True)
-        pointer.symlink_to(os.path.relpath(folder, runs), target_is_directory=True)
-        pointer.replace(runs / "latest")
-    except OSError as error:
-        raise UserError(f'output-dir="{folder}" cannot be written: {error}') from None
-    return folder.resolve()
-
-
-def _claimed(folder: Path) -> bool:
-    """Make this folder this run's; False if it is another's."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        (folder / "config.toml").open("x").close()
-    except FileExistsError:
-        return False
-    return True
 
 
 def _cell(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """What commands and apps show of the log."""
 
 import logging
+import warnings
 
 _QUIET_SECONDS = 60.0
 
@@ -29,7 +30,11 @@ class CountRepeats(logging.Filter):
 
 
 def set_up_logging() -> None:
-    """Show this library's log lines on standard error, and of Flower's only warnings."""
+    """Show this library's log lines on standard error, and of Flower's only warnings.
+
+    Nor is shown what Ray says to everybody who starts it.
+    """
+    warnings.filterwarnings("ignore", "Tip: In future versions of Ray, Ray will", FutureWarning)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
     handler.addFilter(CountRepeats())
@@ -38,3 +43,10 @@ def set_up_logging() -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     logging.getLogger("flwr").setLevel(logging.WARNING)
+
+
+def in_words(seconds: float) -> str:
+    """A time that is guessed."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
