@@ -130,7 +130,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
         assert found.strategy is not None
         clients = found.strategy.roster.clients.values()
         (info,) = (info for info in clients if info.number == started.number)
-        found.parameters(list(found.strategy._due(info)), result.parameters, sent=True)
+        found.parameters(list(found.strategy.due(info)), result.parameters, sent=True)
         found.scalars(result.metrics, sent=True)
         return result
 
