@@ -8,10 +8,13 @@ import os
 import re
 import shlex
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import BIN, PROJECT
+
+from huscf_flwr.system.processes import end_left
 
 TEXT = (PROJECT / "README.md").read_text()
 COMMANDS = [line.strip() for line in re.findall(r"^    (\S.*)$", TEXT, flags=re.MULTILINE)]
@@ -42,8 +45,15 @@ def typed(command: str) -> str:
     return command
 
 
+@pytest.fixture
+def ended(home: Path) -> Iterator[None]:
+    """Ends what Flower leaves in the background."""
+    yield
+    end_left("FLWR_HOME", str(home))
+
+
 @pytest.mark.timeout(900)
-def test_readme_works_as_it_is_typed(tmp_path: Path, home: Path) -> None:
+def test_readme_works_as_it_is_typed(tmp_path: Path, ended: None) -> None:
     copy = tmp_path / "huscf-flwr"
     subprocess.run(["git", "clone", "--quiet", PROJECT, copy], check=True)
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
