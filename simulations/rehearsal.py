@@ -169,7 +169,7 @@ def _end(log: Path) -> str:
 
 def _deal(folder: Path) -> list[Path]:
     """A file for each device, of the default data."""
-    settings = RunConfig().data_settings(".")
+    settings = RunConfig().settled(".").data_settings(".")
     files = []
     for device in range(_DEVICES):
         _, images = client_data(settings, client=device, clients=_DEVICES)
