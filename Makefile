@@ -17,7 +17,7 @@ demo: install
 test: install
 	$(BIN)/python -m pytest
 
-# A server and three devices on this machine, by the commands that README has for them.
+# A server and three devices on this machine, by the commands of docs/devices.md.
 devices-demo: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m simulations.rehearsal
 

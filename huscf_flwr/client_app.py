@@ -10,6 +10,7 @@ from flwr.client import Client, ClientApp
 from huscf_flwr.clients.of_strategy import client_of
 from huscf_flwr.config import RunConfig
 from huscf_flwr.system.caller import calling_folder
+from huscf_flwr.system.logs import show_own_lines
 from huscf_flwr.system.own_modules import HOME, look_in
 from huscf_flwr.system.processes import age_s
 
@@ -21,6 +22,8 @@ def client_fn(context: Context) -> Client:
     config = RunConfig.from_mapping(context.run_config)
     if ":" in config.strategy + config.net:  # of one's own
         look_in(HOME, calling_folder())
+    if "data" in context.node_config:  # whoever runs the node reads its log
+        show_own_lines()
     client = client_of(config.strategy)(context)
     if next(_messages) == 0:  # a device's process is for this message
         client.startup_s = age_s()

@@ -114,6 +114,7 @@ class RunConfig:
         AUTO,
         "how many clusters to find, or auto; domains: the true ones, in simulation, from the "
         "first round; clients: every client on its own",
+        or_number=True,
     )
     server_blocks: str = key(
         "cluster",
@@ -150,13 +151,15 @@ class RunConfig:
     image_noise: float = key(
         0.0,
         "noise that clients add to their images, each its own for good: its standard deviation, "
-        "of values from -1 to 1; the generator learns images without it",
+        "of values from -1 to 1, a multiple of 0.125, 16 at most; the generator learns "
+        "images without it",
         at_least=0,
     )
     label_epsilon: float = key(
         0.0,
         "randomised response for labels, for good: a label changes the odds of what is said in "
-        "its place by e to this at most; 0: labels are said as they are",
+        "its place by e to this at most, a multiple of 0.25, 8 at most; 0: labels "
+        "are said as they are",
         at_least=0,
     )
 
@@ -196,6 +199,7 @@ class RunConfig:
         "clients that share an iteration: all of a round, as in the paper, who are waited for "
         "(all); or at most so many, whoever is ready: the fewer, the more steps the server's "
         "blocks take",
+        or_number=True,
     )
     straggler_timeout: float = key(
         60.0, "most seconds to wait for a client's frame; less where others are faster", above=0
@@ -258,6 +262,11 @@ class RunConfig:
                 "runner-address must say which host:port the clients dial"
             )
         check_levels(self.image_noise, self.label_epsilon)
+        if self.audit_every and self.local_noise is not None:
+            raise UserError(
+                f"audit-every={self.audit_every}: with image-noise or label-epsilon clients do "
+                "not audit, as what they find would be of images without noise; huscf audit does"
+            )
         if self.audit_every and self.image_size < SMALLEST:
             raise UserError(
                 f"audit-every={self.audit_every}: images of fewer than {SMALLEST} pixels are not "

@@ -22,9 +22,14 @@ def key(
     at_least: float | None = None,
     above: float | None = None,
     choices: tuple[Value, ...] = (),
+    or_number: bool = False,
 ) -> Any:
-    """A field that is a key of a run, with its help and what its values may be."""
+    """A field that is a key of a run, with its help and what its values may be.
+
+    With `or_number` a text may be written as a whole number.
+    """
     limits = {"help": help_, "at_least": at_least, "above": above, "choices": choices}
+    limits["or_number"] = or_number
     return field(default=default, metadata=limits)
 
 
@@ -104,7 +109,7 @@ def typed(field_: Field[Any], value: Any) -> Value:
         return float(value)
     if wanted is str and isinstance(value, str):
         return str(value)
-    if field_.name in ("clusters", "cohort") and type(value) is int:
+    if field_.metadata.get("or_number") and type(value) is int:
         return str(value)
     if type(value) is not wanted:
         raise UserError(f"{name_of(field_.name)}={value!r}: must be {KINDS[wanted]}")

@@ -59,7 +59,9 @@ def as_text(settings: object) -> str:
 
 def _typed(value: Value) -> str:
     """A value as users type it."""
-    return str(value).lower() if isinstance(value, bool) else shlex.quote(str(value))
+    if not isinstance(value, str):
+        return str(value).lower()
+    return "'" + value.replace("'", "'\"'\"'") + "'"
 
 
 def _declared(settings: object) -> tuple[Field[Any], ...]:

@@ -2,8 +2,8 @@
 
     python -m simulations.rehearsal
 
-deals the default data to three devices, starts all that a deployment has with the commands that
-README has for it, which are shown, trains, and ends it.
+deals the default data to three devices, starts all that a deployment has with the commands of
+docs/devices.md, which are shown, trains, and ends it.
 """
 
 import argparse
@@ -66,11 +66,7 @@ class Rehearsal:
         self._data = data
         self._running = running
         self._show = show
-        kits.make_kits(folder / "kits", "127.0.0.1", len(data), self.port)
-        show(
-            f"huscf provision --server 127.0.0.1 --nodes {len(data)} --port {self.port} "
-            f"--out {shlex.quote(str(folder / 'kits'))}"
-        )
+        self._provision(len(data))
         self.server = self.start_server()
         self.nodes = {node: self.start_node(node) for node in range(1, len(data) + 1)}
 
@@ -78,6 +74,16 @@ class Rehearsal:
     def home(self) -> Path:
         """Of Flower's own files, for whoever starts a run."""
         return self.folder / "kits" / "server" / "flower"
+
+    def _provision(self, nodes: int) -> None:
+        where = ("--port", str(self.port), "--out", str(self.folder / "kits"))
+        command = ["huscf", "provision", "--server", "127.0.0.1", "--nodes", str(nodes), *where]
+        self._show(shlex.join(command))
+        done = subprocess.run(
+            [str(BIN / command[0]), *command[1:]], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise UserError(f"no kits are made: {done.stderr.strip()}")
 
     def start_server(self) -> subprocess.Popen[bytes]:
         """Returns when devices may join; raises `UserError` if that does not come."""

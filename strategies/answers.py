@@ -134,6 +134,8 @@ def checked_update(result: FitRes, expected: State) -> Trained:
     generator, discriminator, memory, startup_s, training_s = (
         _finite(result.metrics, name) for name in _METRICS
     )
+    if startup_s < 0 or training_s < 0:
+        raise ValueError("seconds below 0")
     seen = Seen.from_metrics(result.metrics)
     also = {name: state.pop(name) for name in list(state) if "." not in name}
     return Trained(

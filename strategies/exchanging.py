@@ -20,8 +20,9 @@ from huscf_flwr.report.writer import RunReport
 from huscf_flwr.runner.cohorts import share
 from huscf_flwr.runner.in_process import InProcessRunner
 from huscf_flwr.runner.pace import Progress
-from huscf_flwr.runner.runner import Runner, RunnerSettings
+from huscf_flwr.runner.runner import Runner
 from huscf_flwr.runner.session import SessionPlan
+from huscf_flwr.runner.settings import RunnerSettings
 from huscf_flwr.runner.tokens import new_token
 from huscf_flwr.wire.grpc import FrameServer
 from strategies.base import GANStrategy

@@ -7,7 +7,7 @@ the class, the method, what it returned, and what that must be.
 import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from textwrap import shorten
 from typing import Any
@@ -167,6 +167,8 @@ def client_blocks(
     allowed = whole_net(strategy.shapes)
     if found.keys() != allowed.keys():
         raise ValueError(f'must have the keys "{GEN}" and "{DISC}"')
+    if not all(isinstance(indices, Iterable) for indices in found.values()):
+        raise ValueError("must have indices for each net, as in (0, 4)")
     blocks = {net: tuple(indices) for net, indices in found.items()}
     for net, indices in blocks.items():
         if not set(indices) <= set(allowed[net]) or len(set(indices)) < len(indices):

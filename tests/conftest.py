@@ -38,8 +38,9 @@ from huscf_flwr.nets import (
 from huscf_flwr.nets.losses import Losses
 from huscf_flwr.procedure import ClientTraining, ServerHalf
 from huscf_flwr.runner.in_process import InProcessRunner
-from huscf_flwr.runner.runner import Runner, RunnerSettings
+from huscf_flwr.runner.runner import Runner
 from huscf_flwr.runner.session import SessionOutcome, SessionPlan
+from huscf_flwr.runner.settings import RunnerSettings
 from huscf_flwr.split.cuts import Cut
 from huscf_flwr.split.exchanges import Exchange, exchange_specs
 from huscf_flwr.split.heads_and_tails import HeadsAndTails

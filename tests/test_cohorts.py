@@ -8,6 +8,7 @@ from conftest import CUT, segments
 from huscf_flwr.runner.cohorts import Cohorts, Decision, Seat, share
 from huscf_flwr.runner.patience import Patience
 from huscf_flwr.runner.session import Session, SessionPlan
+from huscf_flwr.runner.together import Together
 from huscf_flwr.wire.channel import IterationLost
 from huscf_flwr.wire.frames import FrameKey
 
@@ -89,7 +90,10 @@ def test_those_who_are_there_are_waited_for_and_those_who_never_came_are_not() -
 
 
 def test_a_round_begins_together_if_its_clients_come_soon() -> None:
-    some, rules = seats(0, 0, 0, ready=False), Cohorts(4, Patience(PATIENCE), GRACE, 10.0)
+    some, rules = (
+        seats(0, 0, 0, ready=False),
+        Cohorts(4, Patience(PATIENCE), GRACE, {0, 1, 2}, 10.0),
+    )
     some[1].joined = some[2].joined = False
     be_ready(some[0], 20)
     assert rules.next(some, 21) == Decision(wait_s=9.0)
@@ -105,6 +109,24 @@ def test_a_round_begins_together_if_its_clients_come_soon() -> None:
     be_ready(others[0], 20)
     be_ready(others[1], 24)
     assert begun(rules.next(others, 24)) == [0, 1]
+
+
+def test_nobody_is_waited_for_who_did_not_come_or_where_clients_take_turns() -> None:
+    together = Together()
+    assert together.awaited([0, 1, 2]) == {0, 1, 2}
+    together.begin()
+    some = seats(5, 0, 0)
+    some[2].joined = False
+    together.ended(some)
+    assert together.awaited([0, 1, 2]) == {0, 1}
+    together.begin()
+    some[1].joined = False
+    assert together.joined(some) == 1  # one of five iterations is through
+    together.ended(seats(5, 5, 5))
+    assert together.awaited([0, 1, 2]) == frozenset()
+    together.begin()
+    together.ended(seats(5, 5, 5))
+    assert together.awaited([0, 1, 2]) == {0, 1, 2}
 
 
 def test_nothing_is_due_while_nobody_is_ready() -> None:

@@ -1,6 +1,7 @@
 """Faults of real processes that take minutes to see through; `make faults` runs them, and more."""
 
 import csv
+import re
 import signal
 from collections import defaultdict
 from collections.abc import Iterator
@@ -59,6 +60,11 @@ class Run:
         until(lambda: self.ended, 900, self.log)
         assert (self.output / "summary.json").exists(), self.log.read_text()
         return self.clients
+
+    @property
+    def began(self) -> int:
+        """The first round that it trained."""
+        return int(re.findall(r"  round (\d+)/", self.log.read_text())[0])
 
     def cut_off(self) -> int:
         """Wait until it has ended before its time; its last round."""
@@ -128,8 +134,9 @@ def test_a_killed_server_app(running: Rehearsal) -> None:
     run.round(1)
     kill(named(running, "flwr-serverapp"))
     done = run.cut_off()
-    found = Run(running, "more", resume=str(run.output), **few).end()
-    assert found == dict.fromkeys(range(done + 1, FEW + 1), EVERYBODY)
+    more = Run(running, "more", resume=str(run.output), **few)
+    assert more.end() == dict.fromkeys(range(1, FEW + 1), EVERYBODY)
+    assert more.began == done + 1
 
 
 @pytest.mark.fault("SIGKILL of the SuperLink, and all started again", lost="the round it was in")
@@ -143,5 +150,6 @@ def test_a_killed_superlink(running: Rehearsal) -> None:
     assert "Flower's SuperLink has ended" in log.read_text()
     done = run.cut_off()
     running.server = running.start_server()
-    found = Run(running, "more", resume=str(run.output), **few).end()
-    assert found == dict.fromkeys(range(done + 1, FEW + 1), EVERYBODY)
+    more = Run(running, "more", resume=str(run.output), **few)
+    assert more.end() == dict.fromkeys(range(1, FEW + 1), EVERYBODY)
+    assert more.began == done + 1

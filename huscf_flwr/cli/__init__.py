@@ -27,10 +27,18 @@ from huscf_flwr.system.own_modules import look_in
 _COMMANDS = (train, compare, data, report, audit, plan, generate, evaluate, provision, serve)
 
 
+class _Version(argparse.Action):
+    """Asks for the version when it is asked for: the code may run where it is not installed."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"huscf {version('huscf-flwr')}")
+        parser.exit()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code is 0, or 1 after a message that says what is wrong."""
     parser = argparse.ArgumentParser(prog="huscf", description=_DESCRIPTION)
-    parser.add_argument("--version", action="version", version=f"huscf {version('huscf-flwr')}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version, and end")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in _COMMANDS:
         module.add_command(commands)

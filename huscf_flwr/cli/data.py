@@ -172,7 +172,7 @@ def _problem(path: str, found: "Look", size: int) -> str | None:
 def _suggested(found: "Look") -> int:
     """A size that the built-in net takes."""
     largest = max(map(max, found.sizes))
-    return min(_LARGEST, max(8, round(largest / 4) * 4))
+    return min(_LARGEST, max(16, round(largest / 4) * 4))
 
 
 def _keys(found: "Look", size: int) -> str:

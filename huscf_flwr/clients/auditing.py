@@ -11,6 +11,7 @@ from huscf_flwr.data.batches import LabelledImages
 from huscf_flwr.privacy.own_audit import Seen, audit_own
 from huscf_flwr.privacy.rebuilding import Sender, Victim
 from huscf_flwr.report.grids import save_strips
+from huscf_flwr.system.files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ def audited(
     Raises
     ------
     OSError: the picture cannot be written.
+    ValueError: a number of it is none.
     """
     started = time.monotonic()
     if not len(others):
@@ -45,6 +47,9 @@ def audited(
         time.monotonic() - started,
     )
     if picture is not None:
-        save_strips([victim.images, *rebuilt.images.values()], picture)
+        with replacing(picture) as aside:
+            save_strips([victim.images, *rebuilt.images.values()], aside)
         log.info("client %d: pictures of that in %s", victim.number, picture)
-    return Seen.of(found).as_metrics() if sender.noise is None else {}
+    told = Seen.of(found).as_metrics()
+    Seen.from_metrics(told)  # or the server would refuse the round's result
+    return told

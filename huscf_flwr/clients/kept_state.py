@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 _ROUNDS = 2  # whose state is kept: the server may go on after its last checkpoint but one
 _RUNS = 4  # of which a node keeps something
+_RUNS_FOLDER = "runs"  # apart from its secret, as the server names them
 
 
 class ClientState(NamedTuple):
@@ -70,7 +71,8 @@ def _folder(config: Config, key: str) -> Path:
 
 
 def _own_folder_of(config: Config) -> Path:
-    return own_folder() / "".join(c for c in str(config.get("run", "")) if c.isalnum() or c == "-")
+    name = "".join(c for c in str(config.get("run", "")) if c.isalnum() or c == "-")
+    return own_folder() / _RUNS_FOLDER / (name or "unnamed")
 
 
 def run_folder(config: Config) -> Path:
@@ -81,8 +83,9 @@ def run_folder(config: Config) -> Path:
     OSError: it cannot be made.
     """
     folder = _own_folder_of(config)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _forget_old_runs()
+    for part in (own_folder(), folder.parent, folder):
+        part.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _forget_old_runs(folder.parent)
     return folder
 
 
@@ -92,9 +95,8 @@ def own_folder() -> Path:
     return (Path(state) if state else Path.home() / ".local" / "state") / "huscf-flwr"
 
 
-def _forget_old_runs() -> None:
-    runs = [folder for folder in own_folder().iterdir() if folder.is_dir()]
-    runs.sort(key=lambda folder: folder.stat().st_mtime)
+def _forget_old_runs(folder: Path) -> None:
+    runs = sorted(folder.iterdir(), key=lambda folder: folder.stat().st_mtime)
     for run in runs[:-_RUNS]:
         shutil.rmtree(run, ignore_errors=True)
 

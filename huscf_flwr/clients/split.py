@@ -63,41 +63,40 @@ class SplitGANClient(ExchangingGANClient):
         return {**dict(zip(SPEEDS, (speed, link), strict=True)), OVERHEAD: overhead_s}
 
     def begin(self, parameters: NDArrays, config: Config) -> ClientTraining:
-        """Get ready for a round, and where an audit is due, see what its first batch will tell."""
         part = super().begin(parameters, config)
-        self._seen: Mapping[str, Scalar] = {}
-        if self.config.audit_due(int(config["round"])):
-            try:
-                self._seen = self._audited(parameters, config)
-            except OSError as error:
-                log.warning("client %s: not audited: %s", config["client"], cause(error))
+        self._first = parameters, self._iterations_before(config)
         return part
 
     def finish(
         self, part: ClientTraining, config: Config
     ) -> tuple[NDArrays, int, dict[str, Scalar]]:
+        """As `GANClient.finish`; where an audit is due, also what the round's first batch told."""
         arrays, size, metrics = super().finish(part, config)
-        return arrays, size, {**metrics, **self._seen}
+        if not self.config.audit_due(int(config["round"])):
+            return arrays, size, metrics
+        try:
+            return arrays, size, {**metrics, **self._audited(config)}
+        except Exception as error:  # whatever it is, the round is trained
+            kind = type(error).__name__
+            log.warning("client %s: not audited: %s: %s", config["client"], kind, cause(error))
+            return arrays, size, metrics
 
-    def _audited(self, parameters: NDArrays, config: Config) -> Mapping[str, Scalar]:
+    def _audited(self, config: Config) -> Mapping[str, Scalar]:
         # Here, since it is heavy, and rounds without an audit do without.
         from huscf_flwr.clients.auditing import audited
         from huscf_flwr.privacy.rebuilding import Sender, Victim
 
-        run, client = self.config, int(config["client"])
+        run, client, cut = self.config, int(config["client"]), Cut.parse(str(config["cut"]))
+        parameters, first = self._first
         stream, images = self.stream(config), self._images(config).train
-        first = self._iterations_before(config)
         places = stream.places(first)
         rest = torch.ones(len(images), dtype=torch.bool)
         rest[places] = False
         real = images.select(places)
-        state = from_arrays(self.handed(config), parameters)
-        half = self._half(state, config, "cpu")
+        half = self._half(from_arrays(self.handed(config), parameters), config, "cpu")
         own = "data" in self.context.node_config
         return audited(
-            Sender(
-                half, Cut.parse(str(config["cut"])), self.shapes, run.local_noise, run.num_classes
-            ),
+            Sender(half, cut, self.shapes, None, run.num_classes),
             Victim(client, "", stream[first], to_unit(real.images), real.labels, None),
             images.select(rest.nonzero().flatten()),
             seed=run.seed,

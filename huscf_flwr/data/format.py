@@ -37,8 +37,8 @@ class Kind:
     channels: int
 
     def names(self, count: int) -> tuple[str, ...]:
-        """Of so many labels, of which the domain may have fewer."""
-        return self.classes + numbered(count)[len(self.classes) :]
+        """Of so many labels, of which the domain may have fewer, or more."""
+        return (self.classes + numbered(count)[len(self.classes) :])[:count]
 
 
 def numbered(classes: int) -> tuple[str, ...]:

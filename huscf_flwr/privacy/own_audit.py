@@ -1,8 +1,8 @@
 """A client's own audit: what the server could see of the batch that it sends next.
 
 By inversion, which needs nothing but the client's own blocks, with its other images for what is
-known of the domain. Numbers of it may go to the server; with noise they stay, since they are of
-images without.
+known of the domain. Numbers of it go to the server. Where clients add noise there are none: they
+would be of images without.
 """
 
 from collections.abc import Mapping

@@ -114,6 +114,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         ],
         "simulated": _simulated(run),
         "command": _command(run),
+        "resumed": run.config.get("resume"),
         "files": {
             path.name: what
             for pattern, what in _FILES.items()

@@ -31,10 +31,10 @@ class RoundTimes:
     @staticmethod
     def of(record: RoundRecord) -> "RoundTimes | None":
         """Those of a round; None where clients are in processes that last."""
+        if not all(client.startup_s for client in record.clients):
+            return None
         startup = float(np.mean([client.startup_s for client in record.clients]))
         training = float(np.mean([client.training_s for client in record.clients]))
-        if not startup:
-            return None
         messages = max(0.0, record.seconds - startup - training)
         return RoundTimes(startup, training, messages, record.scoring_s)
 

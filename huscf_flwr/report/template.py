@@ -168,8 +168,8 @@ computes, sends and receives, and keeps the server busy.</p>
 Attacks{% endif %} on {{ exposure.images }} images of each client, by what it sends of them with
 the parameters after round {{ exposure.after }}, as whoever runs the server could. Similarity is
 structural, 1 for equal images; shares are of labels that are right.
-{% if exposure.not_audited %}Not audited, as they were not in the last round: client
-{{ exposure.not_audited|join(", ") }}.{% endif %}</p>
+{% if exposure.not_audited %}{% if exposure.own %}Nothing was told by{% else %}Not audited, as they
+were not in the last round:{% endif %} client {{ exposure.not_audited|join(", ") }}.{% endif %}</p>
 {% for title, head, rows in exposure.tables %}
 <h3>{{ title }}</h3>
 {{ table(title, head, rows) }}
@@ -193,12 +193,14 @@ server could; with the key <code>audit-every</code>, clients do that to themselv
 
 <h2 id="repeat">{{ sections.repeat }}</h2>
 {% if simulated %}
-<p>The same data, clients and seed, from the folder where this run was started:</p>
+<p>The same data, clients and seed, from the folder where this run was started{% if resumed %},
+beginning with the last checkpoint of {{ resumed }}{% endif %}:</p>
 <pre>{{ command }}</pre>
-<p>In one process two runs with one seed end alike, unless cuts are planned for measured devices;
-one that Flower ran varies a little.</p>
+<p>In one process, on processors of one kind, two runs with one seed end alike, unless cuts are
+planned for measured devices; one that Flower ran varies a little.</p>
 {% else %}
-<p>With the same devices, from the folder of the code:</p>
+<p>With the same devices, from the folder of the code, with FLWR_HOME as their server says it, and
+another output-dir if the file has one:</p>
 <pre>{{ command }}</pre>
 {% endif %}
 <div class="config">{{ table("What it was run with", [], origin) }}</div>

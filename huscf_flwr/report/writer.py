@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,9 @@ class RunReport:
         UserError: the folder cannot be written, or holds a run already.
         """
         self.folder = create_folder(self._config, self._base)
-        text = config_as_toml(self._config, origin(str(self._base), self._config.device))
+        resolved = "" if before is None else str(before)  # as runs/latest is another one now
+        config = replace(self._config, resume=resolved)
+        text = config_as_toml(config, origin(str(self._base), self._config.device))
         (self.folder / "config.toml").write_text(text, encoding="utf-8")
         if before is not None:
             with self._spared("what the run before has shown"):

@@ -4,15 +4,11 @@ No threads and no clocks: the times at which things happened go in, decisions co
 advance evenly: nobody begins an iteration while somebody who is there has not done the one before.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from huscf_flwr.procedure import ServerHalf
 from huscf_flwr.runner.patience import Patience
-
-TOGETHER_SECONDS = 10.0
-"""A round's first iteration waits for those who have not come: devices start seconds apart, and
-short rounds would be trained by one client after the other."""
 
 
 def share(clients: int, size: int | None) -> int:
@@ -95,12 +91,14 @@ class Cohorts:
         of the round that train with the same half of the server, who are waited for.
     patience: how long anybody is waited for.
     grace_s: how long a client whose connection broke may take to come back.
-    together_s: how long the first who is ready waits for those who have not come.
+    together: clients that the first who is ready to begin the round waits for.
+    together_s: for how long.
     """
 
     size: int | None
     patience: Patience
     grace_s: float
+    together: Collection[int] = frozenset()
     together_s: float = 0.0
     _given_up: set[int] = field(default_factory=set, init=False)
 
@@ -162,8 +160,10 @@ class Cohorts:
 
     def _until_together(self, seats: Sequence[Seat], now: float) -> float:
         """Seconds for which those who are ready to begin the round wait for the others."""
-        coming = any(not seat.joined and not seat.finished for seat in seats)
-        if not coming or any(seat.iteration for seat in seats):
+        coming = [seat for seat in seats if not seat.joined and not seat.finished]
+        if not any(seat.client in self.together for seat in coming) or any(
+            seat.iteration for seat in seats
+        ):
             return 0.0
         together_s = min(self.together_s, self.patience.longest_s)
         return min(seat.since for seat in seats if seat.ready) + together_s - now

@@ -11,33 +11,18 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from huscf_flwr.procedure import ServerIteration
-from huscf_flwr.runner.cohorts import TOGETHER_SECONDS, Cohorts, Decision, Seat
+from huscf_flwr.runner.cohorts import Cohorts, Decision, Seat
 from huscf_flwr.runner.desks import EchoDesk, SessionDesk
 from huscf_flwr.runner.pace import Pace, Progress, Stopwatch
 from huscf_flwr.runner.patience import Patience
 from huscf_flwr.runner.session import Session, SessionOutcome, SessionPlan, progress_of
+from huscf_flwr.runner.settings import RunnerSettings
+from huscf_flwr.runner.together import TOGETHER_SECONDS, Together
 from huscf_flwr.runner.tokens import EchoTokens, holder_of
 from huscf_flwr.system.cpu import cores, use_threads
 from huscf_flwr.tensors import TensorError, Tensors
 from huscf_flwr.wire.channel import RECONNECT_SECONDS, Desk, SessionError
 from huscf_flwr.wire.frames import Frame
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunnerSettings:
-    """How the runner batches and how long it waits.
-
-    Attributes
-    ----------
-    cohort: clients that share an iteration at most; None: all of the round, who are waited for.
-    straggler_timeout: seconds an iteration waits for one exchange of a client, and for its cohort,
-        at most; less where others are faster, see `patience`.
-    round_timeout: seconds after which nobody waits for an answer any more.
-    """
-
-    cohort: int | None = None
-    straggler_timeout: float = 60.0
-    round_timeout: float = 3600.0
 
 
 @dataclass
@@ -73,7 +58,8 @@ class Runner:
         self._echoes: list[tuple[Frame, Future[Frame]]] = []
         self._error: BaseException | None = None
         self._closed = False
-        self._in_turns = False
+        self._together = Together()
+        self._told_of_turns = False
         self._thread = threading.Thread(target=self._run, name="runner", daemon=True)
         self._thread.start()
 
@@ -86,9 +72,15 @@ class Runner:
         """
         in_order = sorted(plans, key=lambda plan: plan.client)
         sessions = {plan.token: Session(round_, plan) for plan in in_order}
-        together_s = 0.0 if self._in_turns else TOGETHER_SECONDS
-        cohorts = Cohorts(self.settings.cohort, self._patience, RECONNECT_SECONDS, together_s)
         with self._changed:
+            cohorts = Cohorts(
+                self.settings.cohort,
+                self._patience,
+                RECONNECT_SECONDS,
+                self._together.awaited(plan.client for plan in in_order),
+                TOGETHER_SECONDS,
+            )
+            self._together.begin()
             self._round = _Round(round_, sessions, cohorts)
             self._changed.notify_all()
 
@@ -103,6 +95,7 @@ class Runner:
             if self._round is None:
                 return []
             sessions = list(self._round.sessions.values())
+            self._together.ended(session.seat for session in sessions)
             for session in sessions:
                 if not session.seat.finished:
                     missing = "the round ended before it was done"
@@ -160,9 +153,9 @@ class Runner:
     def _note_turns(self, round_: _Round) -> None:
         """Say once if some clients begin a round when others have been through with it."""
         seats = [session.seat for session in round_.sessions.values()]
-        done = sum(seat.finished and not seat.failed for seat in seats)
-        if done and not self._in_turns:
-            self._in_turns = True
+        done = self._together.joined(seats)
+        if done and not self._told_of_turns:
+            self._told_of_turns = True
             self._warn(
                 f"{done} of {len(seats)} clients finished round {round_.number} before others "
                 "began it, so the server's blocks see them in turns: a simulation's pool has too "

@@ -35,6 +35,12 @@ def set_up_logging() -> None:
     Nor is shown what Ray says to everybody who starts it.
     """
     warnings.filterwarnings("ignore", "Tip: In future versions of Ray, Ray will", FutureWarning)
+    show_own_lines()
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+
+
+def show_own_lines() -> None:
+    """Show this library's log lines on standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
     handler.addFilter(CountRepeats())
@@ -42,7 +48,6 @@ def set_up_logging() -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    logging.getLogger("flwr").setLevel(logging.WARNING)
 
 
 def in_words(seconds: float) -> str:
