@@ -2,6 +2,7 @@
 
 from huscf_flwr.system import cpu  # isort: skip  (before torch)
 
+import functools
 import itertools
 
 from flwr.app import Context
@@ -17,11 +18,14 @@ from huscf_flwr.system.processes import age_s
 _messages = itertools.count()
 
 
+_called_from = functools.cache(calling_folder)  # it looks at all processes
+
+
 def client_fn(context: Context) -> Client:
     """The client that the run's strategy works with, on this node."""
     config = RunConfig.from_mapping(context.run_config)
     if ":" in config.strategy + config.net:  # of one's own
-        look_in(HOME, calling_folder())
+        look_in(HOME, _called_from())
     if "data" in context.node_config:  # whoever runs the node reads its log
         show_own_lines()
     client = client_of(config.strategy)(context)

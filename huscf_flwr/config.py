@@ -348,8 +348,9 @@ class RunConfig:
 
     @property
     def image_format(self) -> ImageFormat:
-        """What the images look like, once that is `settled`."""
-        assert self.num_classes and self.channels
+        """What the images look like; raises `UserError` where that is not `settled`."""
+        if not (self.num_classes and self.channels):
+            raise UserError("num-classes and channels: neither set nor told by the server")
         return ImageFormat(self.image_size, self.channels, self.num_classes)
 
     def data_settings(self, base_dir: str) -> DataSettings:

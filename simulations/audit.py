@@ -1,6 +1,5 @@
 """Auditing a run of a simulation: all attacks on it, and where what they found is written."""
 
-import json
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from huscf_flwr.privacy.exposure import Exposure
 from huscf_flwr.privacy.fellows import Learned
 from huscf_flwr.privacy.membership import Leak
 from huscf_flwr.privacy.rebuilding import Rebuilt, Victim
-from huscf_flwr.report.files import AUDIT, RunFiles
+from huscf_flwr.report.files import AUDIT, RunFiles, write_json
 from huscf_flwr.report.grids import save_strips
 from huscf_flwr.report.page import write_page
 from huscf_flwr.system.cpu import cores, use_threads
@@ -85,8 +84,7 @@ def _write(run: RunFiles, found: Mapping[str, Any], rebuilt: list[tuple[Rebuilt,
         for one, victim in rebuilt:
             with replacing(folder / AUDIT / f"client-{victim.number}.png") as aside:
                 save_strips([victim.images, *one.images.values()], aside)
-        with replacing(folder / "summary.json") as aside:
-            aside.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / "summary.json", summary)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error}") from None
     write_page(folder)

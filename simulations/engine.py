@@ -171,7 +171,6 @@ class Engine:
         """
         strategy_class, config = chosen(config.settled(base_dir))
         self._config = config
-        clients = config.num_clients or DEFAULT_CLIENTS
         client_class = strategy_class.client_class
         if client_class.fit is not GANClient.fit:
             raise UserError(
@@ -182,6 +181,14 @@ class Engine:
             load_domain(source, config.image_format)  # once, not in every thread
         self.report = RunReport(config, base_dir)
         self.strategy: GANStrategy = strategy_class(config, self.report, base_dir, serve=False)
+        before = self.strategy.restored
+        dealt = before.partitions if before is not None else 0
+        clients = config.num_clients or dealt or DEFAULT_CLIENTS
+        if dealt and clients != dealt:
+            raise UserError(
+                f"num-clients={clients}: the run that this one goes on from dealt its data to "
+                f"{dealt} clients"
+            )
         self._clients = [
             InProcessClient(
                 Context(

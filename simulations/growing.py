@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw
 
 from huscf_flwr.errors import UserError
 from huscf_flwr.report.files import read_run
+from huscf_flwr.report.grids import GRID_ROWS
 
-_ROWS = 3
-_ROW = 52  # pixels of a row of samples, with what is between
+_ROWS = 3  # of the samples
 _BETWEEN, _CAPTION = 16, 18
 _GREYS = 16
 _FRAME_MS, _LAST_MS = 180, 2500
@@ -27,23 +27,29 @@ def frames(run: Path) -> list[Image.Image]:
     ------
     UserError: not the folder of a run, or none with samples.
     """
+    files = read_run(run)
     rounds: dict[int, list[Path]] = {}
-    for path in sorted((read_run(run).folder / "samples").glob("round-*-cluster-*.png")):
-        rounds.setdefault(int(path.name.split("-")[1]), []).append(path)
+    for by_round in files.grids().values():
+        for number, path in by_round.items():
+            rounds.setdefault(number, []).append(path)
     if not rounds:
         raise UserError(f"{run}: has no samples")
-    clusters = len(rounds[max(rounds)])
+    clusters, classes = len(rounds[max(rounds)]), int(files.config["num-classes"])
     return [
-        _frame(number, paths) for number, paths in sorted(rounds.items()) if len(paths) == clusters
+        _frame(number, paths, classes)
+        for number, paths in sorted(rounds.items())
+        if len(paths) == clusters
     ]
 
 
-def _frame(number: int, paths: list[Path]) -> Image.Image:
+def _frame(number: int, paths: list[Path], classes: int) -> Image.Image:
     parts = []
     for path in paths:
         with Image.open(path) as grid:
             part = grid.convert("L")
-            parts.append(part.crop((0, 0, part.width, min(part.height, _ROWS * _ROW + 4))))
+        row = part.width // classes
+        below = (GRID_ROWS - _ROWS) * row  # rows that are left out; above may be names
+        parts.append(part.crop((0, 0, part.width, part.height - below)))
     width = sum(part.width for part in parts) + _BETWEEN * (len(parts) - 1)
     frame = Image.new("L", (width, max(part.height for part in parts) + _CAPTION), 255)
     left = 0

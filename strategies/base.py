@@ -107,8 +107,9 @@ class GANStrategy(CostingStrategy, EvaluatingStrategy):
         self._scoring = Scoring(config, base_dir)
         # In one process as many as share an iteration: they measure what each will get of it.
         at_a_time = _MEET_AT_A_TIME if serve else config.cohort_size or _MEET_AT_A_TIME
-        nodes = self.restored.nodes if self.restored is not None else {}
-        self.roster = Roster(config, self.question, self.choose_cuts, at_a_time, nodes)
+        before = self.restored
+        known = (before.nodes, before.partitions) if before is not None else ()
+        self.roster = Roster(config, self.question, self.choose_cuts, at_a_time, *known)
         self._round_started = 0.0
         self._iterations = 0
         self._told_bytes: dict[int, int] = {}
@@ -126,7 +127,7 @@ class GANStrategy(CostingStrategy, EvaluatingStrategy):
 
     def question(self) -> Config:
         """What clients are told when they are asked who they are."""
-        return {"base-dir": self.base_dir, **self.config.found}
+        return {"base-dir": self.base_dir}
 
     @abstractmethod
     def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:
@@ -168,6 +169,7 @@ class GANStrategy(CostingStrategy, EvaluatingStrategy):
             nodes=nodes,
             guard=self.defences.guard.state(),
             strategy=type(self).__name__,
+            partitions=self.roster.partitions,
         )
 
     def take_up(self, checkpoint: Checkpoint) -> None:

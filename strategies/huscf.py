@@ -164,7 +164,8 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         if self.restored is not None and self.config.cuts in SEARCHES:  # as they trained so far
             kept = {number: Cut.parse(cut) for number, cut in self.restored.cuts.items()}
             cuts = {number: kept.get(number, cut) for number, cut in cuts.items()}
-        if self.planner.plan is not planned and self.planner.plan is not None:
+        new = self.planner.plan is not planned and self.restored is None
+        if new and self.planner.plan is not None:
             self.report.plan(self.planner.plan, str(self.devices))
         largest = max(max(self._frame_bytes(cut)) for cut in set(cuts.values()))
         if largest > MAX_FRAME_BYTES:

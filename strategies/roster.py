@@ -37,6 +37,7 @@ class Roster:
         choose_cuts: ChooseCuts,
         at_a_time: int,
         known: Mapping[str, int] | None = None,
+        partitions: int = 0,
     ) -> None:
         """Nobody is asked before `gather`.
 
@@ -47,6 +48,7 @@ class Roster:
         choose_cuts: called with all new clients, in the order of their numbers.
         at_a_time: how many are asked at once; they may measure themselves then.
         known: numbers by Flower's id of nodes that were there in the run before.
+        partitions: how many clients that dealt its data to, if it did.
         """
         self._config = config
         self._question = question
@@ -54,7 +56,8 @@ class Roster:
         self._at_a_time = at_a_time
         self._known = dict(known or {})
         self._domains = {source.name for source in config.sources(".")}
-        self._partitions = 0  # of the data that is dealt, as the first client says
+        self.partitions = partitions
+        """Of the data that is dealt, as the run before or the first client says; 0: none is."""
         self._unusable: set[str] = set()
         self._sizes: dict[str, int] = {}  # as stated
         self.clients: dict[str, ClientInfo] = {}
@@ -158,7 +161,7 @@ class Roster:
         return max((part[1] for part in (p.part for p in good.values()) if part), default=-1)
 
     def _ask(self, proxy: ClientProxy) -> Mapping[str, Scalar] | None:
-        ins = GetPropertiesIns(self._question())
+        ins = GetPropertiesIns({**self._config.found, **self._question()})
         try:
             return proxy.get_properties(ins, self._config.start_timeout, 0).properties
         except Exception as error:  # whatever it is, the others go on
@@ -168,11 +171,11 @@ class Roster:
     def _checked(self, answer: Mapping[str, Scalar]) -> Properties:
         found = checked_properties(answer, self._domains)
         if found.domain and found.part:
-            self._partitions = self._partitions or found.part[1]
-            if found.part[1] != self._partitions:
+            self.partitions = self.partitions or found.part[1]
+            if found.part[1] != self.partitions:
                 raise ValueError(
                     f"partitions={found.part[1]}, but the others' data is dealt in "
-                    f"{self._partitions}"
+                    f"{self.partitions}"
                 )
         return found
 

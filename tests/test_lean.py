@@ -123,6 +123,10 @@ def test_a_device_needs_no_more_than_its_group(tmp_path: Path) -> None:
     round_ = _ROUND.format(settings=settings, data=data)
     found = loaded(_WITHOUT.format(missing=missing) + round_ + _ALL_MESSAGES)
     assert "sklearn" in found and not found & missing
+    own = (
+        'from huscf_flwr.clients.of_strategy import client_of\nclient_of("strategies.huscf:HuSCF")'
+    )
+    assert not loaded(_WITHOUT.format(missing=missing) + own) & missing  # as one of a user's own
 
 
 def test_a_client_is_that_of_its_strategy() -> None:

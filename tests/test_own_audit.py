@@ -2,6 +2,7 @@
 
 import json
 import logging
+import stat
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from huscf_flwr.clients.split import SplitGANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import initial_state, net_shapes, select_blocks, to_arrays
+from huscf_flwr.nets.losses import Losses
 from huscf_flwr.privacy.exposure import PLAIN
 from huscf_flwr.privacy.own_audit import Seen
 from huscf_flwr.split.cuts import Cut, client_blocks
@@ -29,8 +31,10 @@ def told(config: RunConfig, data: Path, round_: int = 1) -> dict[str, Scalar]:
     blocks = client_blocks(CUT, net_shapes(config.net_spec))
     parameters = to_arrays(select_blocks(initial_state(config.net_spec, 0), blocks))
     order: Config = {"client": 0, "round": round_, "iterations": 1, "cut": str(CUT), "run": "7"}
-    client.begin(parameters, order)
-    return dict(client._seen)
+    part = client.begin(parameters, order)
+    part.results.append(Losses(0.0, 0.0))  # as if it had been trained
+    _, _, metrics = client.finish(part, order)
+    return {name: value for name, value in metrics.items() if name.startswith("seen-")}
 
 
 def test_numbers_leave_a_device_and_pictures_stay(
@@ -47,21 +51,29 @@ def test_numbers_leave_a_device_and_pictures_stay(
     assert seen is not None
     assert seen.exposure(0, CUT, 3).word == PLAIN and seen.inverted.labels == 1.0
     assert seen.to_generate == 1.0 and seen.mean_image.ssim != seen.another.ssim
-    picture = tmp_path / "state" / "huscf-flwr" / "7" / "audit-client-0.png"
+    picture = tmp_path / "state" / "huscf-flwr" / "runs" / "7" / "audit-client-0.png"
     assert Image.open(picture).size[1] == 2 * (48 + 4) + 4  # real images and rebuilt ones
     assert f"pictures of that in {picture}" in caplog.text
+    for folder in (picture.parent, picture.parents[1], picture.parents[2]):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_of_images_without_noise_nothing_leaves(
+def test_what_goes_wrong_in_an_audit_costs_the_client_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "huscf_flwr")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    data = write_npz(tmp_path / "own.npz", images(60))
-    assert told(tiny(audit_every=1, image_noise=2.0), data) == {}
-    assert "denoised by neighbours: similarity" in caplog.text
     assert told(tiny(audit_every=1), write_npz(tmp_path / "few.npz", images(5))) == {}
     assert "all its images are in one batch" in caplog.text
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
+    (tmp_path / "other" / "huscf-flwr").mkdir(parents=True)
+    (tmp_path / "other" / "huscf-flwr" / "runs").touch()  # where its pictures would go
+    assert told(tiny(audit_every=1), write_npz(tmp_path / "own.npz", images(60))) == {}
+    assert "client 0: not audited: " in caplog.text
+
+
+def test_with_noise_there_is_no_audit_as_it_would_be_of_images_without() -> None:
+    with pytest.raises(UserError, match="audit-every=1: with image-noise or label-epsilon"):
+        tiny(audit_every=1, image_noise=2.0)
 
 
 def test_a_run_shows_what_its_clients_found_and_is_otherwise_the_same(

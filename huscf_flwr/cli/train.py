@@ -53,8 +53,8 @@ def _run(options: argparse.Namespace) -> None:
 
     set_up_logging()
     settings = read_settings(options.config, options.settings)
-    if settings.get("resume"):
-        settings = _keys_of(Path(settings["resume"])) | settings
+    if resume := settings.get("resume"):
+        settings = _keys_of(Path(str(resume))) | settings
     config = RunConfig.from_mapping(settings)
     engine = Engine(config, os.getcwd())
     done = threading.Event()
@@ -63,10 +63,10 @@ def _run(options: argparse.Namespace) -> None:
     try:
         engine.run()
     except BaseException:
-        if engine.report.rounds:
+        if engine.report.saved_round:
             log.info(
                 "go on after round %d with\n\n    huscf train resume=%s\n",
-                engine.report.rounds,
+                engine.report.saved_round,
                 shlex.quote(str(engine.report.folder)),
             )
         raise

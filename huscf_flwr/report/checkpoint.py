@@ -39,6 +39,7 @@ class Checkpoint:
     trained_in: cluster that clients have trained in since clusters are known, by number.
     guard: how large what clients send has been, see `defences.guard.Guard.state`.
     strategy: the class that wrote it.
+    partitions: how many clients the data was dealt to; 0 where it was their own.
     """
 
     round: int
@@ -52,6 +53,7 @@ class Checkpoint:
     trained_in: dict[int, int] = field(default_factory=dict)
     guard: dict[str, dict[int, float]] = field(default_factory=dict)
     strategy: str = ""
+    partitions: int = 0
 
     def save(self, folder: Path) -> None:
         """Write `round-XXX.safetensors` and remove all but the newest two.
@@ -73,6 +75,7 @@ class Checkpoint:
             "trained_in": self.trained_in,
             "guard": self.guard,
             "strategy": self.strategy,
+            "partitions": self.partitions,
         }
         save_tensors(folder / f"round-{self.round:03d}.safetensors", tensors, facts)
         for old in _files(folder)[:-_KEPT]:
@@ -218,6 +221,7 @@ def _read(file: Path) -> Checkpoint:
                 for key, levels in facts["guard"].items()
             },
             str(facts["strategy"]),
+            int(facts["partitions"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BrokenFile(f"not what a checkpoint holds: {error}") from None

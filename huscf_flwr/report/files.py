@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation.scores import CHEAP_SCORES, REAL
+from huscf_flwr.system.files import replacing
 
 T = TypeVar("T")
 
@@ -40,6 +41,16 @@ CONFUSION = "confusion_matrix"
 (columns) by the classifier whose accuracy is the utility."""
 DETAILS = "details"
 """In summary.json, beside scores: how they were computed."""
+
+
+_NUMBERS = re.compile(r"\[\n[\d\s,]+\]")  # a row of a matrix, which JSON would write line by line
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file of a run, in place of what was there; raises OSError where that fails."""
+    text = json.dumps(content, indent=2) + "\n"
+    with replacing(path) as aside:
+        aside.write_text(_NUMBERS.sub(lambda found: " ".join(found[0].split()), text), "utf-8")
 
 
 @dataclass(frozen=True)

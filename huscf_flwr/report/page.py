@@ -233,7 +233,7 @@ def _command(run: RunFiles) -> str:
     """What repeats the run."""
     file = shlex.quote(str(run.folder / "config.toml"))
     if not _simulated(run):
-        return f"flwr run . --stream --run-config {file}"
+        return f"flwr run . kit --stream --run-config {file}"
     clients = run.summary.get("partitions") or len({member.client for member in run.members})
     given = "" if run.config.get("num-clients") else f" num-clients={clients}"
     return f"huscf train --config {file}{given} output-dir="

@@ -80,13 +80,15 @@ def _text(score: Any) -> str:
 def confusions(run: RunFiles) -> Iterator[dict[str, Any]]:
     """The confusion matrices, shaded by the shares of a class, what is wrong in another colour."""
     for name, counts in run.confusions().items():
-        yield {"name": name, "rows": [_row(label, row) for label, row in enumerate(counts)]}
+        names = run.classes.get(name.partition(",")[0]) or map(str, range(len(counts)))
+        rows = zip(names, range(len(counts)), counts, strict=False)
+        yield {"name": name, "rows": [_row(called, label, row) for called, label, row in rows]}
 
 
-def _row(label: int, counts: Sequence[int]) -> dict[str, Any]:
+def _row(called: str, label: int, counts: Sequence[int]) -> dict[str, Any]:
     images = sum(counts)
     return {
-        "label": label,
+        "label": called,
         "cells": [
             {
                 "count": count,

@@ -15,7 +15,8 @@ from huscf_flwr.report.checkpoint import client_states
 
 log = logging.getLogger(__name__)
 
-_LASTING = ("classes.json", "plan.json", "timeline.png")
+_LASTING = ("classes.json",)
+_PLAN = ("plan.json", "timeline.png")
 
 
 def create_folder(config: RunConfig, base: Path) -> Path:
@@ -73,12 +74,15 @@ def rows_until(round_: int, table: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if int(row["round"]) <= round_]
 
 
-def take_over(before: Path, folder: Path, round_: int) -> None:
-    """Copy what a run has shown up to this round, but for its tables, to one that goes on."""
+def take_over(before: Path, folder: Path, round_: int, *, planned: bool) -> None:
+    """Copy what a run has shown up to this round, but for its tables, to one that goes on.
+
+    With `planned`, the plan of its cuts, too, which clients keep.
+    """
     for path in sorted((before / "samples").glob("*.png")):
         of_round = re.match(r"round-(\d+)-", path.name)
         if of_round is None or int(of_round[1]) <= round_:
             shutil.copyfile(path, folder / "samples" / path.name)
-    for name in _LASTING:
+    for name in (*_LASTING, *(_PLAN if planned else ())):
         if (before / name).exists():
             shutil.copyfile(before / name, folder / name)

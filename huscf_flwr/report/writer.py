@@ -4,9 +4,7 @@ Every file is closed after each round; files that replace others are written asi
 """
 
 import csv
-import json
 import logging
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,16 +23,15 @@ from huscf_flwr.evaluation.recovery import cluster_recovery
 from huscf_flwr.evaluation.scores import CHEAP_SCORES, REAL
 from huscf_flwr.nets.generator import Generator
 from huscf_flwr.planning.plan import Plan
-from huscf_flwr.planning.timeline import draw_timeline
+from huscf_flwr.planning.search import SEARCHES
 from huscf_flwr.privacy.accounting import local_privacy
 from huscf_flwr.report.board import Board, require_tensorboard
 from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.config_file import config_as_toml
-from huscf_flwr.report.files import CLUSTERS, METRICS, OWN_AUDIT, PLACE, Member
+from huscf_flwr.report.files import CLUSTERS, METRICS, OWN_AUDIT, PLACE, Member, write_json
 from huscf_flwr.report.grids import GRID_ROWS, by_class, save_grid, save_images
 from huscf_flwr.report.origin import origin
 from huscf_flwr.report.own_audits import OwnAudits
-from huscf_flwr.report.page import write_page
 from huscf_flwr.report.records import ClientInfo, ClientScores, RoundRecord
 from huscf_flwr.report.round_times import RoundTimes, advice
 from huscf_flwr.report.run_folder import create_folder, rows_until, take_over
@@ -46,7 +43,6 @@ from huscf_flwr.system.logs import in_words
 log = logging.getLogger(__name__)
 _FIRST_PAGE_S = 1.0  # that a page is taken to take before there is one
 _RARELY = 50  # times as long as a page takes: so often it may be written, whatever is due
-_NUMBERS = re.compile(r"\[\n[\d\s,]+\]")  # a row of a matrix, which JSON would write line by line
 _METRICS, _CLUSTERS = "metrics.csv", "clusters.csv"
 _TABLES = {_METRICS: METRICS, _CLUSTERS: CLUSTERS}
 
@@ -62,9 +58,9 @@ class RunReport:
         UserError: TensorBoard's files are wanted, and its package is missing.
         """
         self._config = config
-        self._started = self._began = self._page_written = time.monotonic()
+        self._started = self._first_round_began = self._page_written = time.monotonic()
         self._page_seconds = _FIRST_PAGE_S
-        self._rounds = 0
+        self._rounds_here = 0
         self._fit_seconds = 0.0
         self._names: dict[str, tuple[str, ...]] = {}  # of the labels, by domain
         self._client_iterations = 0
@@ -77,8 +73,8 @@ class RunReport:
         if config.tensorboard:
             require_tensorboard()
         self.folder = Path()
-        self.rounds = 0
-        """After how many there is a checkpoint."""
+        self.saved_round = 0
+        """The last one with a checkpoint."""
 
     def start(self, before: Path | None = None, rounds: int = 0) -> None:
         """Create the run's folder, and put there what it shows of the run that it goes on from.
@@ -101,7 +97,8 @@ class RunReport:
             with self._spared("what the run before has shown"):
                 for name, columns in _TABLES.items():
                     self._append(name, columns, rows_until(rounds, before / name))
-                take_over(before, self.folder, rounds)
+                planned = self._config.cuts in SEARCHES
+                take_over(before, self.folder, rounds, planned=planned)
         if self._config.tensorboard:
             self._board = Board(self.folder)
         log.info("run %s: results in %s", self._config.name or self._config.strategy, self.folder)
@@ -122,6 +119,9 @@ class RunReport:
         """Write plan.json and timeline.png: where the nets are cut, for which devices, and why."""
         times_s = plan.times_s().tolist()
         self._write_json("plan.json", {**plan.as_dict(), "devices": devices, "times_s": times_s})
+        # Here, as below: devices that run strategies of their own load this, and draw nothing.
+        from huscf_flwr.planning.timeline import draw_timeline
+
         with self._spared("timeline.png"), replacing(self.folder / "timeline.png") as aside:
             draw_timeline(plan, aside)
 
@@ -131,9 +131,9 @@ class RunReport:
         What cannot be written, since the disk is full for example, is a warning.
         """
         self.meet(record.main_clusters())
-        if not self._rounds:
-            self._began = time.monotonic() - record.seconds
-        self._rounds += 1
+        if not self._rounds_here:
+            self._first_round_began = time.monotonic() - record.seconds
+        self._rounds_here += 1
         self._fit_seconds += record.seconds
         self._client_iterations += record.iterations * len(record.clients)
         with self._spared("samples"):
@@ -171,7 +171,7 @@ class RunReport:
         """Save what it takes to go on after this round; a warning where that is impossible."""
         with self._spared(f"the checkpoint of round {checkpoint.round}"):
             checkpoint.save(self.folder / "checkpoints")
-            self.rounds = checkpoint.round
+            self.saved_round = checkpoint.round
 
     def generators(self, record: RoundRecord) -> None:
         """Save the generators of a round, in place of those of the round before.
@@ -260,6 +260,8 @@ class RunReport:
         return self._config.scores_due(finished) or since > _RARELY * self._page_seconds
 
     def _write_page(self) -> None:
+        from huscf_flwr.report.page import write_page
+
         began = time.monotonic()
         with self._spared("report.html"):
             write_page(self.folder)
@@ -275,10 +277,7 @@ class RunReport:
             log.warning("%s is not written: %s: %s", name, type(error).__name__, cause(error))
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        text = json.dumps(content, indent=2) + "\n"
-        text = _NUMBERS.sub(lambda found: " ".join(found[0].split()), text)
-        with replacing(self.folder / name) as aside:
-            aside.write_text(text, encoding="utf-8")
+        write_json(self.folder / name, content)
 
     def _show_real(self, domain: str) -> None:
         """A picture of real images of a domain, to compare with generated ones."""
@@ -368,7 +367,7 @@ class RunReport:
     def _to_go(self, record: RoundRecord) -> str:
         """How long the rounds that are left will take, by those of this process and scores."""
         left = self._config.num_server_rounds - record.round
-        seconds = (time.monotonic() - self._began) / self._rounds * left
+        seconds = (time.monotonic() - self._first_round_began) / self._rounds_here * left
         return f", about {in_words(seconds)} to go" if left else ""
 
     def _generators(self, record: RoundRecord) -> dict[int, Generator]:
