@@ -3,6 +3,7 @@
 One key for all of them, as Flower refuses keys that the app's pyproject.toml does not have.
 """
 
+import re
 import shlex
 from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
@@ -61,6 +62,8 @@ def _typed(value: Value) -> str:
     """A value as users type it."""
     if not isinstance(value, str):
         return str(value).lower()
+    if re.fullmatch(r"[\w./:-]+", value, flags=re.ASCII):
+        return value
     return "'" + value.replace("'", "'\"'\"'") + "'"
 
 

@@ -143,6 +143,10 @@ def test_a_run_goes_on_from_its_checkpoint(strategy: str, folder: Path) -> None:
     second.run()
     rows = list(csv.DictReader((folder / "more" / "metrics.csv").open()))
     assert {row["round"] for row in rows} == {"1", "2", "3"}
+    with pytest.raises(UserError, match="dealt its data to 3 clients"):
+        Engine(tiny(strategy=strategy, resume="first", num_clients=4), str(folder))
+    as_before = Engine(tiny(resume="first", num_clients=0, strategy=strategy), str(folder))
+    assert len(as_before._clients) == 3
     with pytest.raises(UserError, match="that run has 2 rounds; num-server-rounds must be above"):
         Engine(tiny(strategy=strategy, resume="first", num_server_rounds=2), str(folder))
     with pytest.raises(UserError, match="no checkpoint in it"):
