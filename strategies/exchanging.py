@@ -127,6 +127,7 @@ class ExchangingStrategy(GANStrategy):
                     halves[info.number],
                     self.place(info),
                     iterations,
+                    device=info.part is None,
                 )
                 for info in clients
             ],

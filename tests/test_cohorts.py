@@ -111,22 +111,16 @@ def test_a_round_begins_together_if_its_clients_come_soon() -> None:
     assert begun(rules.next(others, 24)) == [0, 1]
 
 
-def test_nobody_is_waited_for_who_did_not_come_or_where_clients_take_turns() -> None:
+def test_devices_are_waited_for_that_came_last_time() -> None:
     together = Together()
-    assert together.awaited([0, 1, 2]) == {0, 1, 2}
-    together.begin()
-    some = seats(5, 0, 0)
+    plans = [SessionPlan(str(k), k, HALF, None, 5, device=k != 3) for k in range(4)]  # type: ignore
+    assert together.awaited(plans) == {0, 1, 2}
+    some = seats(5, 5, 0, 5)
     some[2].joined = False
     together.ended(some)
-    assert together.awaited([0, 1, 2]) == {0, 1}
-    together.begin()
-    some[1].joined = False
-    assert together.joined(some) == 1  # one of five iterations is through
-    together.ended(seats(5, 5, 5))
-    assert together.awaited([0, 1, 2]) == frozenset()
-    together.begin()
-    together.ended(seats(5, 5, 5))
-    assert together.awaited([0, 1, 2]) == {0, 1, 2}
+    assert together.awaited(plans) == {0, 1}
+    together.ended(seats(5, 5, 5, 5))
+    assert together.awaited(plans) == {0, 1, 2}
 
 
 def test_nothing_is_due_while_nobody_is_ready() -> None:

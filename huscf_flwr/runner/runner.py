@@ -77,10 +77,9 @@ class Runner:
                 self.settings.cohort,
                 self._patience,
                 RECONNECT_SECONDS,
-                self._together.awaited(plan.client for plan in in_order),
+                self._together.awaited(in_order),
                 TOGETHER_SECONDS,
             )
-            self._together.begin()
             self._round = _Round(round_, sessions, cohorts)
             self._changed.notify_all()
 
@@ -153,7 +152,7 @@ class Runner:
     def _note_turns(self, round_: _Round) -> None:
         """Say once if some clients begin a round when others have been through with it."""
         seats = [session.seat for session in round_.sessions.values()]
-        done = self._together.joined(seats)
+        done = sum(seat.finished and not seat.failed for seat in seats)
         if done and not self._told_of_turns:
             self._told_of_turns = True
             self._warn(

@@ -32,6 +32,7 @@ class SessionPlan:
     half: the server's half it trains with.
     place: what that half has to know of it; for HuSCF its cut.
     iterations: how many it has to do.
+    device: whether it is a machine of its own, whose process starts for the round.
     """
 
     token: str
@@ -39,6 +40,7 @@ class SessionPlan:
     half: ServerHalf
     place: Any
     iterations: int
+    device: bool = False
 
 
 @dataclass(frozen=True)
