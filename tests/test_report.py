@@ -20,6 +20,7 @@ from huscf_flwr.config import RunConfig
 from huscf_flwr.data.partition import client_data
 from huscf_flwr.evaluation.scorer import Scorer
 from huscf_flwr.evaluation.scores import CHEAP_SCORES
+from huscf_flwr.report import page as page_module
 from huscf_flwr.report import writer
 from huscf_flwr.report.files import COSTS, read_run
 from huscf_flwr.report.grids import by_class
@@ -155,7 +156,7 @@ def test_a_page_that_takes_little_time_is_written_after_every_round(
         pages[read_run(folder).rounds[-1]] = path.read_text()
         return path
 
-    monkeypatch.setattr(writer, "write_page", watched)
+    monkeypatch.setattr(page_module, "write_page", watched)
     monkeypatch.setattr(writer, "_RARELY", rarely)
     Engine(shown(output_dir="out", evaluate_every=9), write_domains(tmp_path)).run()
     assert list(pages) == rounds

@@ -307,7 +307,7 @@ def test_a_device_keeps_its_state_in_a_folder_of_its_own(
     for round_ in (4, 5, 6):
         moments = {"gen.0.weight/step": torch.tensor(float(round_))}
         save_state(_told(round_), ClientState(10 * round_, moments))
-    kept = tmp_path / "huscf-flwr" / "of-this-run"
+    kept = tmp_path / "huscf-flwr" / "runs" / "of-this-run"
     assert sorted(path.name for path in kept.iterdir()) == [
         "client-3-round-5.safetensors",
         "client-3-round-6.safetensors",
@@ -321,7 +321,8 @@ def test_a_device_keeps_its_state_in_a_folder_of_its_own(
     found = load_state(_told(7))
     assert found is not None and found.iterations == 50
     assert load_state(_told(7, "of-another")) is None
-    for run in ("a", "b", "c", "../../d"):
+    for run in ("a", "", "secret", "../../d"):
         save_state(_told(1, run), ClientState(1, {}))
-    assert sorted(path.name for path in (tmp_path / "huscf-flwr").iterdir()) == list("abcd")
+    assert sorted(path.name for path in kept.parent.iterdir()) == ["a", "d", "secret", "unnamed"]
+    assert list((tmp_path / "huscf-flwr").iterdir()) == [kept.parent]
     assert [path.name for path in tmp_path.iterdir()] == ["huscf-flwr"]
