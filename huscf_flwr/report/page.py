@@ -142,7 +142,8 @@ def _headline(run: RunFiles) -> dict[str, Any]:
         "clients": len(members),
         "clusters": len({member.cluster for member in members}),
         "adjusted Rand index": "-" if ari is None else f"{ari:.2f}",
-        "duration": _duration(summary["seconds"] if summary else sum(_round_seconds(run))),
+        # The summary's is of the last part of a run that went on from another.
+        "duration": _duration(max(summary.get("seconds", 0.0), sum(_round_seconds(run)))),
         "bytes exchanged": _size(_exchanged(run)),
     }
 
