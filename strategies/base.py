@@ -271,6 +271,7 @@ class GANStrategy(CostingStrategy, EvaluatingStrategy):
         instructions = []
         for proxy, (info, own) in zip(present, self._given, strict=True):
             config: Config = {
+                **self.config.found,
                 "round": server_round,
                 "client": info.number,
                 "iterations": self._iterations,

@@ -161,7 +161,7 @@ def test_a_check_says_what_is_there_and_which_keys_fit(
     assert re.findall(r"^ +(\d)  +(\d+)  (\d)$", said, re.MULTILINE) == [
         (str(label), "4", str(label)) for label in range(3)
     ]
-    line = "    domains=good.npz image-size=8 channels=3 num-classes=3\n"
+    line = "    domains=good.npz image-size=16 channels=3 num-classes=3\n"
     assert said.endswith(f"a run takes it as it is, with\n{line}")
 
     np.savez("odd.npz", images=BYTES / 255, labels=2 * NUMBERS)
@@ -169,7 +169,7 @@ def test_a_check_says_what_is_there_and_which_keys_fit(
     said = capsys.readouterr().out
     assert "\n- no images of class 1, 3: --classes" in said
     assert "    huscf data convert odd.npz --out FILE.npz\n" in said
-    assert said.endswith("    domains=FILE.npz image-size=8 channels=1 num-classes=5\n")
+    assert said.endswith("    domains=FILE.npz image-size=16 channels=1 num-classes=5\n")
 
 
 def test_errors_name_the_command_that_converts(
