@@ -7,19 +7,13 @@ from typing import Any
 from huscf_flwr.data.format import ImageFormat
 from huscf_flwr.data.local_noise import LocalNoise, check_levels
 from huscf_flwr.data.partition import PARTITIONS, DataSettings
-from huscf_flwr.data.sources import (
-    BUILT_IN,
-    NAMED,
-    Source,
-    find_sources,
-    kind_of,
-    split_names,
-)
+from huscf_flwr.data.sources import BUILT_IN, NAMED, Source, find_sources, kind_of, split_names
 from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation.recipes import RECIPES, Recipe
 from huscf_flwr.keys import Value, check, key, name_of, values_of
 from huscf_flwr.nets import NetSpec
 from huscf_flwr.privacy.similarity import SMALLEST
+from huscf_flwr.wire.codings import CODINGS, Coding
 
 AUTO, DOMAINS, CLIENTS = "auto", "domains", "clients"
 """Clusters: as many as are found; those of the true domains; every client on its own."""
@@ -212,6 +206,11 @@ class RunConfig:
     start_timeout: float = key(300.0, "seconds to wait for clients to appear", above=0)
     runner_bind: str = key("127.0.0.1:0", "host:port the runner listens on; port 0: any free")
     runner_address: str = key("", "host:port the clients dial; empty: what runner-bind got")
+    wire: str = key(
+        "float32",
+        "what is exchanged is sent as it is, or in half the bytes (bfloat16) or a quarter (int8)",
+        choices=tuple(CODINGS),
+    )
     device: str = key("auto", "where torch computes", choices=("auto", "cpu", "cuda"))
 
     evaluate_every: int = key(4, "rounds between scores; the last is scored", at_least=1)
@@ -282,6 +281,11 @@ class RunConfig:
     def cohort_size(self) -> int | None:
         """Clients that share an iteration at most; None: all of the round."""
         return None if self.cohort == "all" else int(self.cohort)
+
+    @property
+    def coding(self) -> Coding:
+        """How frames are written."""
+        return CODINGS[self.wire]
 
     @property
     def on_validation(self) -> bool:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from huscf_flwr.tensors import Shapes, Tensors, check_tensors
+from huscf_flwr.wire.codings import EXACT, Coding
 
 Steps = Generator[Tensors, Tensors, Any]
 """A client's iteration: yields what it sends, is sent the answer, returns what came of it."""
@@ -108,10 +109,12 @@ class ServerHalf(Protocol):
         ...
 
 
-def exchanged_bytes(specs: Sequence[ExchangeSpec], dtype: torch.dtype) -> list[int]:
+def exchanged_bytes(
+    specs: Sequence[ExchangeSpec], dtype: torch.dtype, coding: Coding = EXACT
+) -> list[int]:
     """Bytes of the tensors that a client sends and gets back, in turns: two for each exchange."""
     return [
-        sum(torch.Size(shape).numel() for shape in one_way.values()) * dtype.itemsize
+        sum(coding.size(shape, dtype) for shape in one_way.values())
         for spec in specs
         for one_way in (spec.sent, spec.returned)
     ]

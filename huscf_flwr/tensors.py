@@ -31,7 +31,9 @@ class Checked(dict[str, Tensor]):
     def __init__(self, tensors: Tensors) -> None:
         super().__init__(tensors)
         self.norms: dict[str, list[float]] = {
-            name: torch.linalg.vector_norm(tensor.reshape(len(tensor), -1), dim=1).tolist()
+            name: torch.linalg.vector_norm(
+                tensor.unsqueeze(-1), dim=tuple(range(1, tensor.dim() + 1))
+            ).tolist()
             for name, tensor in tensors.items()
         }
 

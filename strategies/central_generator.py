@@ -125,7 +125,7 @@ class CentralGenerator(ExchangingStrategy):
 
     def largest_frame(self) -> int:
         half = self.generator
-        return max(exchanged_bytes(half.exchanges(None), half.dtype))
+        return max(exchanged_bytes(half.exchanges(None), half.dtype, self.config.coding))
 
     def checkpoint(self, server_round: int) -> Checkpoint:
         return replace(super().checkpoint(server_round), servers=self.server.checkpoint())

@@ -69,7 +69,7 @@ class CostingStrategy:
     @property
     def costs(self) -> NetCosts:
         """What the nets cost, for one batch."""
-        return net_costs(self.config.net_spec, self.config.batch_size)
+        return net_costs(self.config.net_spec, self.config.batch_size, self.config.coding)
 
     def _costs(self, clients: list[ClientInfo], sent: Mapping[int, int]) -> RoundCosts:
         """What the round cost its clients, who sent so many bytes at its end."""

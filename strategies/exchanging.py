@@ -58,7 +58,9 @@ class ExchangingStrategy(GANStrategy):
             round_timeout=config.round_timeout,
         )
         self.runner: Runner | InProcessRunner = (
-            Runner(settings, log.warning) if serve else InProcessRunner(config.cohort_size)
+            Runner(settings, log.warning)
+            if serve
+            else InProcessRunner(config.cohort_size, config.coding)
         )
 
     # What a strategy decides
@@ -92,7 +94,7 @@ class ExchangingStrategy(GANStrategy):
         """Listen, then as `GANStrategy`; raises `UserError` if the port is in use, too."""
         if isinstance(self.runner, Runner):
             bind = self.config.runner_bind
-            self._frames = FrameServer(self.runner, bind, self.largest_frame())
+            self._frames = FrameServer(self.runner, bind, self.largest_frame(), self.config.coding)
             host = bind.rpartition(":")[0]
             self.address = self.config.runner_address or f"{host}:{self._frames.port}"
             log.info("the runner listens on %s:%d, by TLS", host, self._frames.port)
@@ -170,7 +172,7 @@ class ExchangingStrategy(GANStrategy):
 
     def _bytes(self, info: ClientInfo) -> list[int]:
         half = self.server_half(info)
-        return exchanged_bytes(half.exchanges(self.place(info)), half.dtype)
+        return exchanged_bytes(half.exchanges(self.place(info)), half.dtype, self.config.coding)
 
     def cohorts(self) -> list[float]:
         halves = Counter(self.server_half(info) for info in self.roster.clients.values())

@@ -182,7 +182,7 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
 
     def _frame_bytes(self, cut: Cut) -> list[int]:
         half = self.server.of(min(self.models))
-        return exchanged_bytes(half.exchanges(cut), half.dtype)
+        return exchanged_bytes(half.exchanges(cut), half.dtype, self.config.coding)
 
     def client_blocks(self, info: ClientInfo) -> Mapping[str, tuple[int, ...]]:
         assert info.cut is not None

@@ -46,6 +46,7 @@ from huscf_flwr.split.exchanges import Exchange, exchange_specs
 from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from huscf_flwr.split.segments import Segments
 from huscf_flwr.wire.channel import Channel
+from huscf_flwr.wire.codings import EXACT, Coding
 from huscf_flwr.wire.frames import Frame, FrameKey
 from huscf_flwr.wire.grpc import FrameServer, GrpcChannel
 
@@ -181,10 +182,13 @@ class LocalChannel:
         self._desk.leave("closed its channel")
 
 
-def dial(server: FrameServer, token: str, **timeouts: float) -> GrpcChannel:
+def dial(
+    server: FrameServer, token: str, coding: Coding = EXACT, **timeouts: float
+) -> GrpcChannel:
     """A client's way to a frame server of this machine."""
-    timeouts = {"dial_timeout": 20.0, "round_timeout": 60.0, **timeouts}
-    return GrpcChannel(f"127.0.0.1:{server.port}", token, server.certificate, **timeouts)
+    address, timeouts = f"127.0.0.1:{server.port}", {"dial_timeout": 20.0, **timeouts}
+    timeouts.setdefault("round_timeout", 60.0)
+    return GrpcChannel(address, token, server.certificate, coding=coding, **timeouts)
 
 
 def trainer(cut: Cut, state: State) -> HeadsAndTails:
@@ -216,9 +220,10 @@ def train_in_process(
     cuts: list[Cut],
     iterations: int,
     cohort: int | None = None,
+    coding: Coding = EXACT,
 ) -> tuple[list[list[Losses]], list[SessionOutcome]]:
     """Let all clients train a round step by step; their losses, and how they fared."""
-    runner = InProcessRunner(cohort)
+    runner = InProcessRunner(cohort, coding)
     runner.open_round(1, plans(server, cuts, iterations))
     parts = {
         k: ClientTraining(half, stream(k).__getitem__, iterations) for k, half in enumerate(halves)

@@ -29,6 +29,7 @@ from huscf_flwr.nets.unsplit import UnsplitTrainer
 from huscf_flwr.procedure import advance
 from huscf_flwr.split.cuts import Cut, Span
 from huscf_flwr.split.exchanges import Exchange
+from huscf_flwr.wire.codings import CODINGS
 from huscf_flwr.wire.grpc import FrameServer
 
 
@@ -157,9 +158,10 @@ def served(cut: Cut) -> dict[str, range]:
     return {"gen": cut.gen(SHAPES).server, "disc": cut.disc(SHAPES).server}
 
 
-def test_grpc_gives_the_same_bytes() -> None:
+@pytest.mark.parametrize("wire", CODINGS)
+def test_grpc_gives_the_same_bytes(wire: str) -> None:
     """Frames over the network, with a thread for each client, and clients driven step by step."""
-    cuts = [CUTS[0], CUTS[7], CUTS[13]]
+    cuts, coding = [CUTS[0], CUTS[7], CUTS[13]], CODINGS[wire]
     state = initial_state(SPEC, 0)
     found = []
     for remote in (False, True):
@@ -167,12 +169,12 @@ def test_grpc_gives_the_same_bytes() -> None:
         if remote:
             with running(server, cohort=None) as runner:
                 runner.expect(1, cuts, 4)
-                port = FrameServer(runner, "127.0.0.1:0")
-                losses = train_all(runner, trainers, 4, partial(dial, port))
+                port = FrameServer(runner, "127.0.0.1:0", coding=coding)
+                losses = train_all(runner, trainers, 4, partial(dial, port, coding=coding))
                 port.close()
                 outcomes = runner.close_round()
         else:
-            losses, outcomes = train_in_process(server, trainers, cuts, 4)
+            losses, outcomes = train_in_process(server, trainers, cuts, 4, coding=coding)
         states = [bytes_of(server.state()), *(bytes_of(t.nets.state_dict()) for t in trainers)]
         taps = [o.result.numpy().tobytes() for o in outcomes if o.result is not None]
         assert len(taps) == 3

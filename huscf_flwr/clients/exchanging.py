@@ -27,4 +27,5 @@ class ExchangingGANClient(GANClient):
             str(config["runner-certificate"]),
             dial_timeout=self.config.straggler_timeout,
             round_timeout=self.config.round_timeout,
+            coding=self.config.coding,
         )

@@ -53,10 +53,10 @@ class SplitGANClient(ExchangingGANClient):
         if run.devices != MEASURED and not (run.devices == "auto" and "data" in node):
             return {}
         here = not config["runner-address"]  # then the runner is in this process
-        channel: Channel = Loopback() if here else self.open_channel(config)
+        channel: Channel = Loopback(run.coding) if here else self.open_channel(config)
         try:
             speed, link, overhead_s = measure_client(
-                channel, run.net_spec, run.batch_size, torch_device(run.device)
+                channel, run.net_spec, run.batch_size, torch_device(run.device), run.coding
             )
         finally:
             channel.close()

@@ -101,7 +101,12 @@ class Optimisers:
             if {what: value.shape for what, value in entries[name].items()} != due:
                 raise ValueError(f"the optimiser's state of {name} does not fit")
         for name in own.keys() & entries.keys():
-            device = own[name].device
-            self._moments[own[name]] = {
-                what: value.to(device) for what, value in entries[name].items()
+            parameter = own[name]
+            # In the parameter's own order in memory: the fused step goes by that alone.
+            laid_out = torch.empty_like(parameter, requires_grad=False)
+            self._moments[parameter] = {
+                what: value.to(parameter.device)
+                if what == _STEP
+                else laid_out.clone().copy_(value)
+                for what, value in entries[name].items()
             }

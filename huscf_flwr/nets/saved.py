@@ -34,7 +34,7 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], facts: Any) ->
     OSError: the file cannot be written; what it held before stays.
     """
     # Some may share their memory; a file holds every tensor apart.
-    apart = {name: value.detach().cpu().clone() for name, value in tensors.items()}
+    apart = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     text = json.dumps(facts, sort_keys=True)
     header = {"format": _VERSION, "facts": text, "sha256": _checksum(apart, text)}
     write(path, apart, {_HEADER: json.dumps(header)}, durable=True)

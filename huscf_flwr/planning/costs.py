@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from huscf_flwr.nets import NetSpec, build_blocks, net_shapes
+from huscf_flwr.wire.codings import EXACT, Coding
 
 GEN_PASSES, DISC_PASSES = 1, 3
 """Passes of an iteration through each net, forward and backward alike: fake and real images are
@@ -68,8 +69,11 @@ class NetCosts:
 
 
 @functools.lru_cache(maxsize=32)
-def net_costs(spec: NetSpec, batch_size: int) -> NetCosts:
-    """The costs of all blocks of any registered net, for `batch_size` float32 samples."""
+def net_costs(spec: NetSpec, batch_size: int, coding: Coding = EXACT) -> NetCosts:
+    """The costs of all blocks of any registered net, for `batch_size` float32 samples.
+
+    Bytes are those of frames that are written in `coding`.
+    """
     from torch.utils.flop_counter import FlopCounterMode  # here, since it is heavy
 
     shapes = net_shapes(spec)
@@ -84,7 +88,7 @@ def net_costs(spec: NetSpec, batch_size: int) -> NetCosts:
                 with FlopCounterMode(display=False) as counter:
                     value = block(value, labels) if index == 0 else block(value)
                 flops.append(counter.get_total_flops())
-                sizes.append(value.numel() * torch.float32.itemsize)
+                sizes.append(coding.size(value.shape, torch.float32))
             held = [sum(p.numel() for p in block.parameters()) for block in net]
             return BlockCosts(
                 np.array(flops, dtype=float), np.array(sizes, dtype=float), np.array(held)

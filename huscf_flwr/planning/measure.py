@@ -25,6 +25,7 @@ from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from huscf_flwr.split.segments import Segments
 from huscf_flwr.tensors import Shapes
 from huscf_flwr.wire.channel import Channel
+from huscf_flwr.wire.codings import EXACT, Coding
 from huscf_flwr.wire.frames import Frame, FrameKey
 
 _SECONDS = 1.0  # that a measurement of computing takes, at least
@@ -42,10 +43,12 @@ class Measured(NamedTuple):
     overhead_s: float
 
 
-def measure_client(channel: Channel, spec: NetSpec, batch_size: int, device: str) -> Measured:
+def measure_client(
+    channel: Channel, spec: NetSpec, batch_size: int, device: str, coding: Coding = EXACT
+) -> Measured:
     """Measure this device and its link, with as few and with as many blocks as a cut allows.
 
-    `channel` must be one with a token of `Runner.echo_token`.
+    `channel` must be one with a token of `Runner.echo_token`; it writes frames in `coding`.
 
     Raises
     ------
@@ -53,9 +56,9 @@ def measure_client(channel: Channel, spec: NetSpec, batch_size: int, device: str
     """
     shapes, costs = net_shapes(spec), net_costs(spec, batch_size)
     specs = {cut: exchange_specs(cut, shapes, batch_size) for cut in _extremes(shapes)}
-    sizes = {cut: exchanged_bytes(of_cut, torch.float32) for cut, of_cut in specs.items()}
+    sizes = {cut: exchanged_bytes(of_cut, torch.float32, coding) for cut, of_cut in specs.items()}
     frames = [size for of_cut in sizes.values() for size in of_cut]
-    link = _link_bytes_per_s(channel, round(sum(frames) / len(frames)))
+    link = _link_bytes_per_s(channel, round(sum(frames) / len(frames)), coding)
     state, batches = initial_state(spec, seed=0), _stream(spec, shapes, batch_size)
     steps = []
     for cut in sizes:
@@ -126,9 +129,10 @@ def client_flops(costs: NetCosts, cut: Cut, shapes: NetShapes) -> float:
     )
 
 
-def _link_bytes_per_s(channel: Channel, size: int) -> float:
+def _link_bytes_per_s(channel: Channel, size: int, coding: Coding) -> float:
     """Speed of the way to the runner and back, with frames of so many bytes."""
-    frame = Frame(_MEASURING, {"fake": torch.zeros(size // 4 + 1)})
+    values = size / coding.size((1, size), torch.float32) * size
+    frame = Frame(_MEASURING, {"fake": torch.zeros(1, round(values) + 1)})
     channel.exchange(frame)  # the first one dials
     count, started = 0, time.perf_counter()
     while True:

@@ -19,6 +19,8 @@ from huscf_flwr.runner.patience import Patience
 from huscf_flwr.runner.session import Session, SessionOutcome, SessionPlan, progress_of
 from huscf_flwr.tensors import TensorError, Tensors
 from huscf_flwr.wire.channel import SessionError
+from huscf_flwr.wire.codings import EXACT, Coding
+from huscf_flwr.wire.frames import Frame, FrameKey, carried
 
 _NOW = 0.0  # nothing here takes time as far as cohorts are concerned
 
@@ -26,9 +28,10 @@ _NOW = 0.0  # nothing here takes time as far as cohorts are concerned
 class InProcessRunner:
     """Trains the server's halves with clients of this process."""
 
-    def __init__(self, cohort: int | None) -> None:
-        """See `RunnerSettings` for `cohort`."""
+    def __init__(self, cohort: int | None, coding: Coding = EXACT) -> None:
+        """See `RunnerSettings` for `cohort`; frames are as if `coding` had written them."""
         self._cohort = cohort
+        self._coding = coding
         self._sessions: dict[int, Session] = {}
         self._stopwatch = Stopwatch()
 
@@ -57,7 +60,7 @@ class InProcessRunner:
             session.connect(_NOW)
             session.seat.ready = True
         cohorts = Cohorts(self._cohort, Patience(0.0), grace_s=0.0)
-        drive = _Drive(here, clients, cohorts, workers, self._stopwatch)
+        drive = _Drive(here, clients, cohorts, workers, self._stopwatch, self._coding)
         drive.run()
         return drive.failed
 
@@ -93,13 +96,16 @@ class _Drive:
         cohorts: Cohorts,
         workers: Executor,
         stopwatch: Stopwatch,
+        coding: Coding,
     ) -> None:
         self._sessions = sessions
         self._clients = clients
         self._cohorts = cohorts
         self._workers = workers
         self._stopwatch = stopwatch
+        self._coding = coding
         self._steps: dict[int, Steps] = {}
+        self._answered: dict[int, FrameKey] = {}
         self._seconds = dict.fromkeys(sessions, 0.0)
         self._running: dict[int, Future[Tensors | None]] = {}
         self._step: Future[None] | None = None
@@ -143,6 +149,7 @@ class _Drive:
                 self._leave_out(self._sessions[client], SessionError(server.refused[client]))
             for client in answers:
                 session = self._sessions[client]
+                self._answered[client] = session.due
                 session.advance(server.results.get(client))
                 session.seat.ready = True
             self._step = self._workers.submit(server.step, exchange)
@@ -167,7 +174,8 @@ class _Drive:
         request = None
         if answer is not None:
             # A copy of its own: answers are parts of what the server's graph and others need.
-            own = {name: t.to(part.half.device, copy=True) for name, t in answer.items()}
+            arrived = carried(Frame(self._answered[client], answer), self._coding)
+            own = {name: t.to(part.half.device) for name, t in arrived.tensors.items()}
             check_answer(own, session.specs[session.exchange - 1], part.half.dtype)
             request = advance(self._steps[client], own)
             if request is not None and not session.exchange:
@@ -179,6 +187,8 @@ class _Drive:
             if request is None:
                 raise TypeError("the client's half has ended before the last exchange")
             try:
+                if self._coding is not EXACT:
+                    request = carried(Frame(session.due, request), self._coding).tensors
                 request = session.check(session.due, request)
             except TensorError as error:
                 raise SessionError(str(error)) from None

@@ -2,7 +2,8 @@
 
 from typing import Protocol
 
-from huscf_flwr.wire.frames import Frame
+from huscf_flwr.wire.codings import Coding
+from huscf_flwr.wire.frames import Frame, carried
 
 RECONNECT_SECONDS = 5.0
 """How long a client whose connection broke may take to dial again, at most."""
@@ -78,10 +79,13 @@ class Reception(Protocol):
 
 
 class Loopback:
-    """A channel that goes nowhere: every frame comes back as a copy of its own."""
+    """A channel that goes nowhere: every frame comes back as it would have arrived."""
+
+    def __init__(self, coding: Coding) -> None:
+        self._coding = coding
 
     def exchange(self, frame: Frame) -> Frame:
-        return Frame(frame.key, {name: tensor.clone() for name, tensor in frame.tensors.items()})
+        return carried(frame, self._coding)
 
     def close(self) -> None:
         """Nothing is open."""

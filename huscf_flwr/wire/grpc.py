@@ -25,6 +25,7 @@ from huscf_flwr.wire.channel import (
     Reception,
     SessionError,
 )
+from huscf_flwr.wire.codings import EXACT, Coding
 from huscf_flwr.wire.frames import Frame, FrameError, decode, encode
 
 NAME = "huscf-runner"
@@ -71,7 +72,11 @@ class FrameServer:
     """Takes clients' streams on a port to the desks of a reception."""
 
     def __init__(
-        self, reception: Reception, bind: str, largest_frame: int = MAX_FRAME_BYTES
+        self,
+        reception: Reception,
+        bind: str,
+        largest_frame: int = MAX_FRAME_BYTES,
+        coding: Coding = EXACT,
     ) -> None:
         """Listen on `bind`, with a certificate made for it: see `certificate`.
 
@@ -80,12 +85,14 @@ class FrameServer:
         reception: knows the tokens.
         bind: `host:port`; port 0 takes a free one, see `port`.
         largest_frame: bytes of the tensors of a frame, at most.
+        coding: how frames are written, either way.
 
         Raises
         ------
         UserError: the address cannot be bound, for example because the port is in use.
         """
         self._reception = reception
+        self._coding = coding
         self._streams: dict[str, Any] = {}
         self._streams_changed = threading.Lock()
         allow_many_files()  # a connection is one
@@ -148,10 +155,10 @@ class FrameServer:
         if before is not None:
             before.cancel()
 
-    @staticmethod
-    def _answer(desk: Desk, data: bytes) -> bytes:
+    def _answer(self, desk: Desk, data: bytes) -> bytes:
         try:
-            return _ANSWER + encode(desk.exchange_frame(decode(data)))
+            answer = desk.exchange_frame(decode(data, self._coding))
+            return encode(answer, self._coding, before=_ANSWER)
         except IterationLost as lost:
             return _LOST + str(lost).encode()
         except FrameError as error:
@@ -171,6 +178,7 @@ class GrpcChannel:
         *,
         dial_timeout: float,
         round_timeout: float,
+        coding: Coding = EXACT,
     ) -> None:
         """Remember where to dial.
 
@@ -181,18 +189,20 @@ class GrpcChannel:
         certificate: the one that the runner has to show, see `FrameServer.certificate`.
         dial_timeout: seconds to try to reach the runner at first.
         round_timeout: seconds after which a stream ends, whatever happens on it.
+        coding: how frames are written, either way.
         """
         self._address = address
         self._token = token
         self._credentials = grpc.ssl_channel_credentials(certificate.encode())
         self._dial_timeout = dial_timeout
         self._round_timeout = round_timeout
+        self._coding = coding
         self._connection: _Connection | None = None
         self._connected_before = False
         self._sent_away = False
 
     def exchange(self, frame: Frame) -> Frame:
-        data = encode(frame)
+        data = encode(frame, self._coding)
         if len(data) > MAX_FRAME_BYTES:
             raise SessionError(
                 f"a frame of {len(data) / 2**20:.0f} MiB exceeds the limit of "
@@ -226,14 +236,14 @@ class GrpcChannel:
                         f"{status}"
                     ) from error
                 time.sleep(0.1)
-        kind, body = answer[:1], answer[1:]
-        if kind == _ANSWER:
-            return decode(body)
+        if answer.startswith(_ANSWER):
+            return decode(answer, self._coding, start=len(_ANSWER))
+        kind, told = answer[:1], answer[1:].decode()
         if kind == _LOST:
-            raise IterationLost(body.decode())
+            raise IterationLost(told)
         self._drop_connection()  # the runner has done so, too
         self._sent_away = True
-        raise SessionError(body.decode())
+        raise SessionError(told)
 
     def _connect(self, seconds: float | None = None) -> "_Connection":
         timeout = seconds or self._round_timeout
