@@ -9,9 +9,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo devices-demo test faults lint install clean
 
-# One thread a process: clients and server share the cores by being many.
 demo: install
-	OMP_NUM_THREADS=1 flwr run . local --stream \
+	flwr run . local --stream \
 		--federation-config "num-supernodes=8 client-resources-num-cpus=1 init-args-num-cpus=4"
 
 test: install

@@ -88,10 +88,9 @@ def flwr_run(folder: Path, **settings: object) -> dict[str, Any]:
         *("--federation-config", _FEDERATION),
         *("--run-config", f"{pairs} output-dir='{output}'"),
     ]
-    # Processes share the cores here by being many; a SuperLink that runs already keeps its own.
+    # A SuperLink that runs already keeps its own.
     settings_of_flower = {
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "OMP_NUM_THREADS": "1",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     # Not in `folder`, which will be deleted: the SuperLink that this starts lives on where it was

@@ -27,7 +27,7 @@ BOUNDED = {
     "python3 -m venv": "true",  # the copy uses this environment
     "pip install": "pip check",
     "pytest": "pytest --collect-only -q tests/test_readme.py",
-    "OMP_NUM_THREADS=1 flwr run": f"{{}} --run-config '{_BRIEF}'",
+    "flwr run": f"{{}} --run-config '{_BRIEF}'",
     "huscf data": "python -c \"import numpy as n; n.savez('own.npz', images=n.zeros((20, 16, 16), "
     "'uint8'), labels=n.arange(20) % 2)\" && huscf data check own.npz",
     "huscf train": f"{{}} {_BRIEF}",

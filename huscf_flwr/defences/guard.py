@@ -64,6 +64,7 @@ class Guard:
     fewer than three, over all. A client is refused for the rest of the round if what it sends is
     twice as large as the limit exchange after exchange, or if its gradients, as far as the server
     can tell what they should be, point elsewhere, or if its images are not what their labels say.
+    Halves may ask at the same time: what is kept is by client, and a client has one half.
     """
 
     def __init__(self, seed: int | None = None) -> None:

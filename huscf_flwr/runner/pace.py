@@ -1,6 +1,7 @@
 """Where a round stands, and how long its iterations take."""
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -22,25 +23,28 @@ class Pace(NamedTuple):
 
 @dataclass
 class Stopwatch:
-    """Times iterations from one's beginning to the next's, where clients went on at once."""
+    """Times iterations from one's beginning to the next's, where clients went on at once.
+
+    Those that go on beside each other are timed apart: each is `of` something else.
+    """
 
     iterations: int = 0
     seconds: float = 0.0
     clients: int = 0
-    _began: float | None = None
-    _cohort: int = 0
+    _begun: dict[Hashable, tuple[float, int]] = field(default_factory=dict)
 
-    def begin(self, cohort: int, now: float) -> None:
+    def begin(self, cohort: int, now: float, of: Hashable = None) -> None:
         """An iteration of so many clients begins; the one before it has ended."""
-        if self._began is not None:
+        if of in self._begun:
+            began, clients = self._begun[of]
             self.iterations += 1
-            self.seconds += now - self._began
-            self.clients += self._cohort
-        self._began, self._cohort = now, cohort
+            self.seconds += now - began
+            self.clients += clients
+        self._begun[of] = now, cohort
 
-    def pause(self) -> None:
+    def pause(self, of: Hashable = None) -> None:
         """Nobody is there to go on: the iteration that began last does not count."""
-        self._began = None
+        self._begun.pop(of, None)
 
     @property
     def pace(self) -> Pace | None:

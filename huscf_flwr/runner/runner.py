@@ -1,7 +1,8 @@
 """The runner: the server's side of a round for clients that connect.
 
-Every client in `fit` has a session. One thread owns the server's halves and computes iterations,
-one at a time; the threads of the clients' connections only put frames in and wait for answers.
+Every client in `fit` has a session. As many threads as there are cores compute iterations, of a
+half of the server one at a time; the threads of the clients' connections only put frames in and
+wait for answers.
 """
 
 import threading
@@ -40,7 +41,7 @@ class Runner:
     """Trains the server's halves with the clients that are there."""
 
     def __init__(self, settings: RunnerSettings, warn: Callable[[str], None]) -> None:
-        """Start the runner's thread, which computes on all cores.
+        """Start the runner's threads, which share the cores.
 
         Parameters
         ----------
@@ -52,7 +53,7 @@ class Runner:
         self._warn = warn
         self._changed = threading.Condition()
         self._round: _Round | None = None
-        self._busy = False
+        self._busy: set[int] = set()
         self._stopwatch = Stopwatch()
         self._patience = Patience(settings.straggler_timeout)
         self._echoes: list[tuple[Frame, Future[Frame]]] = []
@@ -60,8 +61,13 @@ class Runner:
         self._closed = False
         self._together = Together()
         self._told_of_turns = False
-        self._thread = threading.Thread(target=self._run, name="runner", daemon=True)
-        self._thread.start()
+        self._gathering = threading.Lock()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"runner-{index}", daemon=True)
+            for index in range(cores())
+        ]
+        for thread in self._threads:
+            thread.start()
 
     # The strategy's side
 
@@ -122,11 +128,12 @@ class Runner:
             return self._echo_tokens.new(time.monotonic(), seconds)
 
     def close(self) -> None:
-        """Stop the thread; sessions still open get a `SessionError`."""
+        """Stop the threads; sessions still open get a `SessionError`."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     # The channels' side
 
@@ -257,24 +264,24 @@ class Runner:
                 self._fail(session, session.complaint or why)
             session.answered = None
 
-    # The runner's own thread
+    # The runner's own threads
 
     def _run(self) -> None:
-        use_threads(cores())
+        half = 0
         try:
             while (cohort := self._gather()) is not None:
+                half = id(cohort[0].plan.half)
                 self._iterate(cohort)
                 with self._changed:
-                    sessions = self._round.sessions.values() if self._round else ()
-                    if not any(session.seat.there for session in sessions):
-                        self._stopwatch.pause()
-                    self._busy = False
+                    self._busy.discard(half)
+                    if half not in self._halves():
+                        self._stopwatch.pause(half)
                     self._changed.notify_all()
         except BaseException as error:  # whatever it is, nobody may be left waiting
             self._error = error
         finally:
             with self._changed:
-                self._busy = False
+                self._busy.discard(half)
                 stopped = f"the runner stopped: {self._error or 'closed'}"
                 for session in self._round.sessions.values() if self._round else ():
                     if not session.seat.finished:
@@ -285,26 +292,41 @@ class Runner:
 
     def _gather(self) -> list[Session] | None:
         """Wait until an iteration can begin; its cohort, or None when the runner closes."""
-        with self._changed:
-            while not self._closed:
+        with self._gathering, self._changed:  # one thread at a time has all this to look at
+            while not self._closed and self._error is None:
                 while self._echoes:
                     frame, future = self._echoes.pop(0)
                     future.set_result(frame)
-                wait_s = None
-                if self._round is not None:
-                    self._drop_gone(self._round)
-                    seats = [session.seat for session in self._round.sessions.values()]
-                    decision = self._round.cohorts.next(seats, time.monotonic())
-                    self._give_up(self._round, decision)
-                    if decision.begin:
-                        self._busy = True
-                        self._stopwatch.begin(len(decision.begin), time.monotonic())
-                        return [self._round.by_seat[seat] for seat in decision.begin]
-                    if decision.late:
-                        continue
-                    wait_s = decision.wait_s
-                self._changed.wait(wait_s)
+                decision = self._decide(self._round) if self._round is not None else Decision()
+                if self._round is not None and decision.begin:
+                    half, now = id(decision.begin[0].half), time.monotonic()
+                    self._busy.add(half)
+                    self._stopwatch.begin(len(decision.begin), now, half)
+                    use_threads(max(1, cores() // max(1, len(self._halves()))))
+                    return [self._round.by_seat[seat] for seat in decision.begin]
+                if not decision.late:
+                    self._changed.wait(decision.wait_s)
         return None
+
+    def _decide(self, round_: _Round) -> Decision:
+        """What to do next, of the halves that are not busy; waiting for one holds up no other."""
+        self._drop_gone(round_)
+        seats: dict[int, list[Seat]] = {}
+        for session in round_.sessions.values():
+            seats.setdefault(id(session.plan.half), []).append(session.seat)
+        waits: list[float] = []
+        for half in seats.keys() - self._busy:
+            decision = round_.cohorts.next(seats[half], time.monotonic())
+            self._give_up(round_, decision)
+            if decision.begin or decision.late:
+                return decision
+            waits += [decision.wait_s] if decision.wait_s is not None else []
+        return Decision(wait_s=min(waits, default=None))
+
+    def _halves(self) -> set[int]:
+        """Those with clients that go on."""
+        sessions = self._round.sessions.values() if self._round else ()
+        return {id(session.plan.half) for session in sessions if session.seat.there}
 
     def _give_up(self, round_: _Round, decision: Decision) -> None:
         limit = self._patience.in_words(0)
