@@ -1,10 +1,11 @@
 """How fast the same work goes unsplit, in-process, and by `flwr run`; memory; predicted times;
-what defences cost.
+what defences cost; how long scoring takes.
 
     python -m simulations.benchmark             client iterations per second, three ways
     python -m simulations.benchmark --memory    peak memory of 8 and of 64 in-process clients
     python -m simulations.benchmark --latency   predicted and measured time of an iteration
     python -m simulations.benchmark --defences  time of rounds with them, by that without
+    python -m simulations.benchmark --evaluation   seconds of scoring the default run
 
 Each measurement has a process of its own, so that none sees another's threads or memory. A client
 iteration is one batch through one step of both nets. Starting Ray is not counted.
@@ -158,6 +159,25 @@ def _compare_defences() -> None:
     print(f"times as long with defences: {statistics.fmean(ratios):.3f} +- {half:.3f}")
 
 
+def _time_evaluation() -> None:
+    """Of generators that were not trained, which takes as long."""
+    from huscf_flwr.config import RunConfig
+    from huscf_flwr.evaluation.scorer import Scorer
+    from huscf_flwr.nets import initial_state
+    from huscf_flwr.nets.generator import Generator
+    from huscf_flwr.system.cpu import cores, keep_freed_memory
+
+    keep_freed_memory()
+    config = RunConfig().settled(".")
+    generator = Generator(config.net_spec, initial_state(config.net_spec, config.seed))
+    work = [(source.name, generator) for source in config.sources(".")]
+    scorer = Scorer(config, ".", cores())
+    for label, full in (("the first time", False), ("in between", False), ("at the end", True)):
+        started = time.monotonic()
+        scorer.scores(work, full=full)
+        print(f"scores {label:16}{time.monotonic() - started:8.2f} s", flush=True)
+
+
 def main() -> None:
     """See the module's text."""
     parser = argparse.ArgumentParser(
@@ -166,6 +186,7 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="compare memory, not speed")
     parser.add_argument("--latency", action="store_true", help="compare predictions, not speed")
     parser.add_argument("--defences", action="store_true", help="what defences cost, not speed")
+    parser.add_argument("--evaluation", action="store_true", help="how long scoring takes")
     parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.plain:
@@ -176,6 +197,8 @@ def main() -> None:
         _compare_latency()
     elif options.defences:
         _compare_defences()
+    elif options.evaluation:
+        _time_evaluation()
     else:
         _compare_speed()
 

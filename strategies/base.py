@@ -31,6 +31,8 @@ from huscf_flwr.report.records import ClientInfo, RoundRecord
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.runner.pace import Progress
 from huscf_flwr.split.cuts import Cut
+from huscf_flwr.system.cpu import cores
+from huscf_flwr.system.machine import cores_here
 from strategies.costing import CostingStrategy
 from strategies.costs import message_bytes
 from strategies.crossing import PARAMETERS, Crossing
@@ -104,7 +106,7 @@ class GANStrategy(CostingStrategy, EvaluatingStrategy):
             GANStrategy.take_up(self, found)  # subclasses take up what they add when they can
             self.rounds_before, self.restored = found.round, found
         self.devices = ClientDevices(config, base_dir)
-        self._scoring = Scoring(config, base_dir)
+        self._scoring = Scoring(config, base_dir, threads=cores_here() if serve else cores())
         # In one process as many as share an iteration: they measure what each will get of it.
         at_a_time = _MEET_AT_A_TIME if serve else config.cohort_size or _MEET_AT_A_TIME
         before = self.restored

@@ -1,7 +1,7 @@
 """Who scores a round's generators, and how: the server in simulation, else clients."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from flwr.common import EvaluateIns, EvaluateRes, ndarrays_to_parameters
@@ -25,13 +25,13 @@ GeneratorOf = Callable[[ClientInfo, int], State]
 class Scoring:
     """Scores generators against true domains, and has them scored where data is a node's own."""
 
-    def __init__(self, config: RunConfig, base_dir: str) -> None:
+    def __init__(self, config: RunConfig, base_dir: str, threads: int) -> None:
         """See `Scorer`, also for what it raises."""
         self._net_spec = config.net_spec
         self._told = config.found
         self._noisy = config.local_noise is not None
         self._along_first = config.recipe.along_first
-        self._scorer = Scorer(config, base_dir)
+        self._scorer = Scorer(config, base_dir, threads)
         self._asked: list[int] = []
         self._lacking: set[int] = set()
 
@@ -43,15 +43,14 @@ class Scoring:
         Cheap scores, or all of them; empty where no domain is known. Where the recipe says so,
         the generator is the one that the first of these clients has, see `generator_of`.
         """
-        score = self._scorer.full if full else self._scorer.cheap
-        return {
-            (domain, cluster): score(
-                Generator(self._net_spec, self._scored(record, domain, cluster, generator_of)),
-                domain,
-            )
-            for domain, cluster in record.by_domain_and_cluster()
-            if domain
-        }
+        places = [place for place in record.by_domain_and_cluster() if place[0]]
+        states = [self._scored(record, *place, generator_of) for place in places]
+        work = [(domain, state) for (domain, _), state in zip(places, states, strict=True)]
+        return dict(zip(places, self._scores(work, full=full), strict=True))
+
+    def _scores(self, work: Sequence[tuple[str, State]], *, full: bool) -> list[Scores]:
+        generators = [(domain, Generator(self._net_spec, state)) for domain, state in work]
+        return self._scorer.scores(generators, full=full)
 
     def _scored(
         self, record: RoundRecord, domain: str, cluster: int, generator_of: GeneratorOf
@@ -78,22 +77,25 @@ class Scoring:
         -------
         By domain and cluster, and by blocks at the generator's head and tail, as in `1-2`.
         """
-        found: dict[tuple[str, int], dict[str, CutScores]] = {}
+        groups: dict[tuple[str, int, str], list[ClientInfo]] = {}
         for (domain, cluster), members in record.by_domain_and_cluster().items():
-            by_ends: dict[str, list[ClientInfo]] = {}
             for member in members:
                 if domain and member.info.cut is not None:
-                    by_ends.setdefault(member.info.cut.gen_ends, []).append(member.info)
-            for ends, infos in sorted(by_ends.items()):
-                own = generator_of(infos[0], cluster)
-                scored = self._scored(record, domain, cluster, generator_of)
-                same = all(torch.equal(value, scored[name]) for name, value in own.items())
-                scores = (
-                    record.scores[domain, cluster]
-                    if same
-                    else self._scorer.full(Generator(self._net_spec, own), domain)
-                )
-                found.setdefault((domain, cluster), {})[ends] = CutScores(len(infos), scores)
+                    group = domain, cluster, member.info.cut.gen_ends
+                    groups.setdefault(group, []).append(member.info)
+        others: dict[tuple[str, int, str], State] = {}
+        for (domain, cluster, ends), infos in groups.items():
+            own = generator_of(infos[0], cluster)
+            scored = self._scored(record, domain, cluster, generator_of)
+            if not all(torch.equal(value, scored[name]) for name, value in own.items()):
+                others[domain, cluster, ends] = own
+        work = [(domain, own) for (domain, _, _), own in others.items()]
+        scores = dict(zip(others, self._scores(work, full=True), strict=True))
+        found: dict[tuple[str, int], dict[str, CutScores]] = {}
+        for domain, cluster, ends in sorted(groups):
+            group, place = (domain, cluster, ends), (domain, cluster)
+            of = CutScores(len(groups[group]), scores.get(group, record.scores[place]))
+            found.setdefault(place, {})[ends] = of
         return found
 
     def instructions(

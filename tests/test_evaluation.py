@@ -2,7 +2,10 @@
 
 import json
 import math
+import threading
 import urllib.error
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,13 @@ from huscf_flwr.data.sources import Domain, Source
 from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation import classifier as classifier_module
 from huscf_flwr.evaluation import evaluator as evaluator_module
-from huscf_flwr.evaluation.classifier import Classifier, real_classifier
+from huscf_flwr.evaluation.classifier import (
+    Classifier,
+    Dropout,
+    Dropout2d,
+    real_classifier,
+    train_classifier,
+)
 from huscf_flwr.evaluation.distances import frechet_distance, kernel_distance
 from huscf_flwr.evaluation.evaluator import Evaluator
 from huscf_flwr.evaluation.extractors import Extractor, inception_extractor
@@ -30,6 +39,7 @@ from huscf_flwr.evaluation.scorer import Scorer
 from huscf_flwr.evaluation.utility import classification_metrics, confusion_counts
 from huscf_flwr.nets import NetSpec, initial_state
 from huscf_flwr.nets.generator import Generator
+from huscf_flwr.system.cpu import side_by_side
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 SPEC = NetSpec(image_size=16, channels=1, num_classes=3, width=2)
@@ -185,6 +195,28 @@ def test_the_classifier_of_real_images_is_trained_once(
     assert calls(data, seed=1) == 1
 
 
+def test_dropout_is_torchs() -> None:
+    images, features = torch.randn(7, 3, 4, 4), torch.randn(50, 9)
+    for own, other, values in (
+        (Dropout(0.3), torch.nn.Dropout(0.3), features),
+        (Dropout2d(0.2), torch.nn.Dropout2d(0.2), images),
+    ):
+        own.random = torch.Generator().manual_seed(5)
+        torch.manual_seed(5)
+        for _ in range(2):
+            assert torch.equal(own(values), other(values))
+        assert own.eval()(values) is values
+
+
+def test_classifiers_trained_at_the_same_time_are_as_if_alone() -> None:
+    tasks = [partial(train_classifier, *vars(images(80, seed=s)).values(), 3, s) for s in (0, 1)]
+    alone = [task().state_dict() for task in tasks]
+    both = [classifier.state_dict() for classifier in side_by_side(tasks, 2)]
+    for one, other in zip(alone, both, strict=True):
+        for name, value in one.items():
+            assert torch.equal(value, other[name]), name
+
+
 # The evaluator
 
 
@@ -221,20 +253,33 @@ def test_every_score_says_what_it_takes_to_compare_it(tmp_path: Path) -> None:
 
 
 def test_classes_are_generated_as_often_as_they_occur(monkeypatch: pytest.MonkeyPatch) -> None:
-    def sample(n: int, labels: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def in_parts(labels: torch.Tensor, seed: int | None = None) -> Iterator[torch.Tensor]:
         asked.append(labels)
-        return plain.sample(n, labels, seed)
+        return plain.in_parts(labels, seed)
 
     asked: list[torch.Tensor] = []
     rare = torch.tensor([0] * 16 + [2] * 4)
     data = LabelledImages(images(20).images, rare)
     made = Generator(SPEC, initial_state(SPEC, 0))
     plain = generator()
-    monkeypatch.setattr(made, "sample", sample)
+    monkeypatch.setattr(made, "in_parts", in_parts)
     Evaluator(Domain("own", data, data), 3, seed=0).full(made, 50)
     (labels,) = asked
     assert labels.bincount().tolist() == [40, 0, 10]
     assert set(labels[:20].tolist()) == {0, 2}  # in random order
+
+
+def test_generators_are_scored_at_the_same_time(folder: Path) -> None:
+    """With the scores that they get one by one, whatever is the same for all computed once."""
+    config = RunConfig(domains="one.npz,two.npz", num_classes=3, channels=1, utility_images=100)
+    own = torch.get_num_threads()
+    work = [(domain, generator(s)) for domain in ("one", "two") for s in (0, 1)]
+    one_by_one, both = (Scorer(config, str(folder), n).scores(work, full=True) for n in (1, 2))
+    assert one_by_one == both
+    assert len({scores.image.value for scores in both}) == 4
+    assert torch.get_num_threads() == own
+    meet = threading.Barrier(2)
+    assert side_by_side([lambda: meet.wait(10)] * 2, 2) in ([0, 1], [1, 0])
 
 
 def test_the_authors_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +343,7 @@ def test_inceptions_weights_come_from_a_file(
 
     monkeypatch.setattr(inception, "load_state_dict_from_url", fail)
     with pytest.raises(UserError, match=r"the download failed .*no route to host"):
-        Scorer(RunConfig(inception_weights="download"), str(tmp_path))
+        Scorer(RunConfig(inception_weights="download"), str(tmp_path), 1)
 
 
 # The command

@@ -15,7 +15,8 @@ from programs import SMALL
 from huscf_flwr.cli import main
 from huscf_flwr.clients.whole import WholeGANClient
 from huscf_flwr.config import RunConfig
-from huscf_flwr.data.sources import kind_of
+from huscf_flwr.data.format import ImageFormat, Kind
+from huscf_flwr.data.sources import kind_of, load_domain
 from huscf_flwr.errors import UserError
 from huscf_flwr.report.files import read_run
 from huscf_flwr.report.grids import save_images
@@ -73,6 +74,19 @@ def test_labels_have_names_where_the_data_has_them(tmp_path: Path) -> None:
     ]
     with pytest.raises(UserError, match=r'odd\.npz: "classes" is int64 of shape'):
         kind_of(odd)
+
+
+def test_what_images_are_is_known_without_reading_them(tmp_path: Path) -> None:
+    """Which takes seconds of a large file; that its pixels are damaged is found with them."""
+    path = write_npz(tmp_path / "own.npz", images(9, channels=3))
+    content = bytearray(path.read_bytes())
+    start = content.index(b"NUMPY") + 200
+    content[start : start + 100] = bytes(100)
+    path.write_bytes(content)
+    (source,) = RunConfig(domains="own.npz").sources(str(tmp_path))
+    assert kind_of(source) == Kind(("0", "1", "2"), 3)
+    with pytest.raises(UserError, match="file: Bad CRC"):
+        load_domain(source, ImageFormat(16, 3, 3))
 
 
 def test_a_run_of_coloured_folders_needs_no_keys_for_them(

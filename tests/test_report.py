@@ -18,7 +18,7 @@ from PIL import Image
 from huscf_flwr.cli import main
 from huscf_flwr.config import RunConfig
 from huscf_flwr.data.partition import client_data
-from huscf_flwr.evaluation.scorer import Scorer
+from huscf_flwr.evaluation.evaluator import Evaluator
 from huscf_flwr.evaluation.scores import CHEAP_SCORES
 from huscf_flwr.report import page as page_module
 from huscf_flwr.report import writer
@@ -371,7 +371,7 @@ def test_generators_are_saved_before_they_are_scored(
     def fail(*_: Any) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(Scorer, "full", fail)
+    monkeypatch.setattr(Evaluator, "full", fail)
     with pytest.raises(OSError):
         Engine(shown(num_server_rounds=1, output_dir="out"), write_domains(tmp_path)).run()
     assert (tmp_path / "out" / "generator-cluster-0.safetensors").exists()

@@ -1,8 +1,11 @@
 """Images in an .npz file: arrays of any origin, or MedMNIST's."""
 
 import zipfile
+from collections.abc import Callable
 
 import numpy as np
+from numpy.lib import format as npy
+from numpy.lib.npyio import NpzFile
 
 from huscf_flwr.data.format import Arrays, convert_command
 from huscf_flwr.errors import UserError, cause, no_such_file
@@ -27,27 +30,7 @@ def read_npz(path: str) -> tuple[Arrays, Arrays | None]:
     ------
     UserError: the file cannot be read, or an array is missing or of the wrong kind.
     """
-    try:
-        zipfile.ZipFile(path).close()  # numpy would take what is none for a pickle
-        with np.load(path, allow_pickle=False) as file:
-            names = _MEDMNIST if _MEDMNIST[0] in file else [IMAGES, LABELS]
-            missing = set(names) - set(file)
-            if missing:
-                raise UserError(
-                    f'{path}: lacks the array "{min(missing)}"; {convert_command(path)} finds '
-                    "others"
-                )
-            arrays = [file[name] for name in names]
-        for name, array in zip(names, arrays, strict=True):
-            if not isinstance(array, np.ndarray):  # numpy gives the bytes of what is none
-                raise UserError(f'{path}: "{name}" in it is not an array')
-    except UserError:
-        raise
-    except FileNotFoundError:
-        raise no_such_file(path) from None
-    except Exception as error:  # numpy and zipfile raise whatever a damaged file leads them to
-        raise UserError(f"{path}: not a readable .npz file: {cause(error)}") from None
-    parts = [_checked(path, *arrays[i : i + 2]) for i in range(0, len(arrays), 2)]
+    parts = _parts(path, NpzFile.__getitem__)
     if len(parts) == 1:
         return parts[0], None
     train, validation, test = parts
@@ -58,6 +41,52 @@ def read_npz(path: str) -> tuple[Arrays, Arrays | None]:
         )
     images, labels = (np.concatenate(pair) for pair in zip(train, validation, strict=True))
     return (images, labels), test
+
+
+def outline_npz(path: str) -> list[Arrays]:
+    """The parts of a file that `read_npz` reads: labels, and images that have no pixels yet.
+
+    Raises
+    ------
+    UserError: see `read_npz`.
+    """
+    return _parts(path, _without_pixels)
+
+
+def _without_pixels(file: NpzFile, name: str) -> np.ndarray:
+    """An array of the same shape and type that takes no memory, and no time to read."""
+    assert file.zip is not None  # it is open
+    with file.zip.open(f"{name}.npy") as member:
+        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+        shape, _, dtype = read[npy.read_magic(member)](member)
+    return np.broadcast_to(np.empty((), dtype), shape)
+
+
+def _parts(path: str, images_in: Callable[[NpzFile, str], np.ndarray]) -> list[Arrays]:
+    """Images, as this function finds them in a file, and labels: one pair, or MedMNIST's three."""
+    try:
+        zipfile.ZipFile(path).close()  # numpy would take what is none for a pickle
+        with np.load(path, allow_pickle=False) as file:
+            names = _MEDMNIST if _MEDMNIST[0] in file else [IMAGES, LABELS]
+            missing = set(names) - set(file)
+            if missing:
+                raise UserError(
+                    f'{path}: lacks the array "{min(missing)}"; {convert_command(path)} finds '
+                    "others"
+                )
+            arrays = [
+                images_in(file, name) if name.endswith(IMAGES) else file[name] for name in names
+            ]
+        for name, array in zip(names, arrays, strict=True):
+            if not isinstance(array, np.ndarray):  # numpy gives the bytes of what is none
+                raise UserError(f'{path}: "{name}" in it is not an array')
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise no_such_file(path) from None
+    except Exception as error:  # numpy and zipfile raise whatever a damaged file leads them to
+        raise UserError(f"{path}: not a readable .npz file: {cause(error)}") from None
+    return [_checked(path, *arrays[i : i + 2]) for i in range(0, len(arrays), 2)]
 
 
 def class_names(path: str) -> tuple[str, ...]:

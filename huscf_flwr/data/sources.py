@@ -19,7 +19,7 @@ from huscf_flwr.data.batches import LabelledImages
 from huscf_flwr.data.folder import folder_kind, read_folder
 from huscf_flwr.data.format import Arrays, ImageFormat, Kind, numbered, to_format
 from huscf_flwr.data.letters import LETTERS, render_letters
-from huscf_flwr.data.npz import class_names, read_npz
+from huscf_flwr.data.npz import class_names, outline_npz, read_npz
 from huscf_flwr.data.textures import TEXTURES, render_textures
 from huscf_flwr.data.torchvision_sets import TORCHVISION_SETS, read_torchvision_set
 from huscf_flwr.errors import UserError, did_you_mean, some
@@ -149,7 +149,7 @@ def kind_of(source: Source) -> Kind:
         return _KINDS[source.name]
     if _is_folder(source):
         return folder_kind(source.path)
-    parts = [part for part in read_npz(source.path) if part is not None]
+    parts = outline_npz(source.path)
     images = parts[0][0]
     named = Kind(class_names(source.path), 1 if images.ndim == 3 else images.shape[3])
     count = max(int(labels.max(initial=-1)) + 1 for _, labels in parts)

@@ -84,16 +84,24 @@ def kernel_distance(
     """
     random = np.random.default_rng(seed)
     size = min(len(one), len(other), subset_size)
+    sets = [features.astype(np.float64) for features in (one, other)]
+    # A set that is no larger is in every subset whole, in some order.
+    same = [_within(features) if len(features) == size else None for features in sets]
     values = []
     for _ in range(subsets):
-        x = one[random.choice(len(one), size, replace=False)].astype(np.float64)
-        y = other[random.choice(len(other), size, replace=False)].astype(np.float64)
-        # An image is not compared with itself: that is what makes the estimate unbiased.
-        xx, yy = (k.sum() - k.trace() for k in (_kernel(x, x), _kernel(y, y)))
+        x, y = (features[random.choice(len(features), size, replace=False)] for features in sets)
+        xx, yy = (_within(s) if k is None else k for s, k in zip((x, y), same, strict=True))
         values.append((xx + yy) / (size * (size - 1)) - 2 * _kernel(x, y).mean())
     return float(np.mean(values))
 
 
+def _within(x: np.ndarray) -> float:
+    kernel = _kernel(x, x)
+    # An image is not compared with itself: that is what makes the estimate unbiased.
+    return float(kernel.sum() - kernel.trace())
+
+
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    kernel: np.ndarray = (x @ y.T / x.shape[1] + 1) ** 3
+    inner = x @ y.T / x.shape[1] + 1
+    kernel: np.ndarray = inner * inner * inner  # several times as fast as the power of three
     return kernel

@@ -1,5 +1,6 @@
 """Everything about one set of real images that it takes to score generators against it."""
 
+import copy
 import functools
 import logging
 import time
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huscf_flwr.data.batches import to_uint8, to_unit
+from huscf_flwr.data.batches import to_uint8
 from huscf_flwr.data.format import ImageFormat
 from huscf_flwr.data.sources import Domain, Source, load_domain
 from huscf_flwr.errors import UserError
@@ -79,6 +80,13 @@ class Evaluator:
         """The evaluator of a domain that is loaded; raises as `load_domain`."""
         return cls(load_domain(source, image_format), image_format.num_classes, seed, recipe)
 
+    def prepare(self, count: int | None = None, inception: Extractor | None = None) -> None:
+        """Compute now what is the same for all generators, for `cheap`, or `full` with these.
+
+        After that, threads may score at the same time.
+        """
+        self._real(inception or self._own_extractor, count or CHEAP_IMAGES)
+
     def cheap(self, generator: Generator) -> Scores:
         """Image score, and distances on the classifier's features, of 1000 generated images."""
         images, _ = self._generate(generator, CHEAP_IMAGES)
@@ -122,7 +130,7 @@ class Evaluator:
         return classifier_extractor(self._classifier)
 
     def _generate(self, generator: Generator, count: int) -> tuple[Tensor, Tensor]:
-        """Images (count, C, H, W) in [-1, 1] and labels, in random order."""
+        """Images (count, C, H, W), uint8 or in [-1, 1], and labels, in random order."""
         random = torch.Generator().manual_seed(self._seed)
         if self._recipe.as_trained:
             real = self.domain.train.labels.sort().values
@@ -130,15 +138,15 @@ class Evaluator:
             labels = dealt[torch.randperm(count, generator=random)]
         else:
             labels = torch.randint(self._num_classes, (count,), generator=random)
-        images, labels = generator.sample(count, labels, self._seed)
-        return to_unit(to_uint8(images)) if self._recipe.rounded else images, labels
+        parts = _faster(generator).in_parts(labels, self._seed)
+        return torch.cat([to_uint8(p) if self._recipe.rounded else p for p in parts]), labels
 
     def _predicted(self, classifier: Classifier) -> np.ndarray:
         """What a classifier takes the held-out images for."""
-        return classifier.predict(to_unit(self.domain.test.images)).numpy()
+        return classifier.predict(self.domain.test.images).numpy()
 
     def _scores(self, images: Tensor, extractor: Extractor) -> Scores:
-        """The scores of generated images (n, C, H, W) in [-1, 1]."""
+        """The scores of generated images (n, C, H, W), uint8 or in [-1, 1]."""
         own, held_out = self._own_extractor, len(self.domain.test)
         real = self._real(extractor, len(images))
         image = Score(
@@ -188,7 +196,7 @@ class Evaluator:
         if (extractor, count) not in self._known:
             random = torch.Generator().manual_seed(self._seed)
             train, test = (
-                to_unit(part.images[torch.randperm(len(part), generator=random)[:most]])
+                part.images[torch.randperm(len(part), generator=random)[:most]]
                 for part, most in ((self.domain.train, count), (self.domain.test, None))
             )
             held_out, other = extractor.features(test), extractor.features(train)
@@ -201,3 +209,12 @@ class Evaluator:
                 stabilised,
             )
         return self._known[extractor, count]
+
+
+def _faster(generator: Generator) -> Generator:
+    """A copy, whose images are the same but for rounding: a third less time on a CPU."""
+    generator = copy.deepcopy(generator)
+    for parameter in generator.parameters():
+        if parameter.dim() == 4:  # others have no such layout
+            parameter.data = parameter.contiguous(memory_format=torch.channels_last)
+    return generator

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from huscf_flwr.data.batches import to_unit
 from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation.classifier import Classifier
 
@@ -31,7 +32,7 @@ class Extractor:
     name: which net.
     suffix: what names of distances on its features end in; empty for Inception-v3 alone.
     resize: what it does to the size of images.
-    features: from images, float32 (n, C, H, W) in [-1, 1], to features (n, d).
+    features: from images (n, C, H, W), uint8, or float32 in [-1, 1], to features (n, d).
     """
 
     name: str
@@ -84,7 +85,7 @@ def inception_extractor(weights: str, device: str) -> Extractor:
         parts = []
         told = time.monotonic()
         for part in images.expand(-1, 3, -1, -1).split(_BATCH):
-            pooled = net((part.to(device) + 1) / 2)[0]
+            pooled = net((to_unit(part).to(device) + 1) / 2)[0]
             parts.append(pooled.flatten(1).cpu())
             if time.monotonic() - told > _TELL_SECONDS:
                 told = time.monotonic()

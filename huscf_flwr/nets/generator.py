@@ -1,6 +1,7 @@
 """A trained generator on its own: save, load, sample."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -69,14 +70,22 @@ class Generator(nn.Module):
                 f"label {int(labels.min() if labels.min() < 0 else labels.max())}: "
                 f"this generator knows 0 to {classes - 1}"
             )
+        return torch.cat([*self.in_parts(labels, seed)]), labels
+
+    def in_parts(self, labels: Tensor, seed: int | None = None) -> Iterator[Tensor]:
+        """The images of `sample`, some at a time: for more than memory has room for.
+
+        Parameters
+        ----------
+        labels: int64 (n,), within the classes.
+        seed: as for `sample`.
+        """
         random = np.random.default_rng(seed)
         device = next(self.parameters()).device
-        images = []
         for part in labels.split(_CHUNK):
             latent = random.standard_normal((len(part), self.latent_size), dtype=np.float32)
             made = self(torch.from_numpy(latent).to(device), part.to(device))
-            images.append(made.float().cpu())
-        return torch.cat(images), labels
+            yield made.float().cpu()
 
     def save(self, path: Path) -> None:
         """Write parameters and everything needed to rebuild the net; raises OSError."""
