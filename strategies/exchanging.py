@@ -24,6 +24,8 @@ from huscf_flwr.runner.runner import Runner
 from huscf_flwr.runner.session import SessionPlan
 from huscf_flwr.runner.settings import RunnerSettings
 from huscf_flwr.runner.tokens import new_token
+from huscf_flwr.split.stacked import stacker_on
+from huscf_flwr.system.cpu import torch_device
 from huscf_flwr.wire.grpc import FrameServer
 from strategies.base import GANStrategy
 from strategies.crossing import Crossing
@@ -58,7 +60,9 @@ class ExchangingStrategy(GANStrategy):
             round_timeout=config.round_timeout,
         )
         self.runner: Runner | InProcessRunner = (
-            Runner(settings, log.warning) if serve else InProcessRunner(config.cohort_size)
+            Runner(settings, log.warning)
+            if serve
+            else InProcessRunner(config.cohort_size, stacker_on(torch_device(config.device)))
         )
 
     # What a strategy decides
