@@ -354,26 +354,26 @@ def test_a_half_with_another_iteration_is_not_stacked() -> None:
 
 
 @pytest.mark.usefixtures("few_steps")
-def test_a_run_in_which_clients_are_stacked(folder: Path, stacked: list[int]) -> None:
-    """With its defences and all, and what it leaves is gone on with by one that stacks nobody."""
+def test_a_run_goes_on_from_one_in_which_clients_were_stacked(
+    folder: Path, stacked: list[int]
+) -> None:
+    """As from any other, within rounding."""
+    settings = {"cuts": "1-1-1-1", "cohort": "all", "clusters": "1", "domains": "one.npz"}
 
-    def run(stack: bool, **settings: object) -> Engine:
-        config = tiny(cuts="1-1-1-1", cohort="all", num_clients=4, defences=True, **settings)
+    def run(stack: bool, rounds: int, name: str, **more: str) -> State:
+        config = tiny(num_server_rounds=rounds, output_dir=name, **settings, **more)
         engine = Engine(config, str(folder))
         if stack:
             engine.strategy.runner = InProcessRunner(None, HeadsAndTailsStacker())  # type: ignore[attr-defined]
         engine.run()
-        return engine
+        return engine.strategy.models[0]
 
-    found = {}
-    for stack in (False, True):
-        first = f"first-{stack}"
-        run(stack, output_dir=first, num_server_rounds=2)
-        assert bool(stacked) == stack
-        found[stack] = run(False, resume=first, output_dir=f"more-{stack}").strategy.models
-    for cluster, model in found[False].items():
-        for name, value in model.items():
-            torch.testing.assert_close(found[True][cluster][name], value, rtol=0, atol=0.01)
+    whole = run(False, 2, "whole")
+    assert not stacked
+    run(True, 1, "first")
+    assert stacked == [3]
+    for name, value in run(False, 2, "more", resume="first").items():
+        torch.testing.assert_close(value, whole[name], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("cut", [ONE, THREE], ids=str)

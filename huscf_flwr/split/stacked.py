@@ -30,6 +30,7 @@ class _Kind(NamedTuple):
     spec: NetSpec
     cut: Cut
     batch_size: int
+    rate: float
     dtype: torch.dtype
     device: torch.device
 
@@ -46,8 +47,10 @@ class HeadsAndTailsStacker:
         """Those with one cut are of one kind; None if the net computes other things stacked."""
         if type(half) is not HeadsAndTails:  # whose iteration may be another
             return None
-        kind = _Kind(half.spec, half.cut, half.batch_size, half.dtype, half.device)
-        return kind if _can_be_stacked(half.spec, half.cut, half.device) else None
+        if not _can_be_stacked(half.spec, half.cut, half.device):
+            return None
+        rate = half.optimisers.rate
+        return _Kind(half.spec, half.cut, half.batch_size, rate, half.dtype, half.device)
 
     def stack(self, halves: Sequence[ClientHalf]) -> "StackedHeadsAndTails":
         return StackedHeadsAndTails([half for half in halves if isinstance(half, HeadsAndTails)])
