@@ -6,7 +6,7 @@ the *client's half* holds what a device holds, the *server's half* what the serv
 computes each exchange for several clients at once. `split` is HuSCF's procedure.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -56,6 +56,39 @@ class ClientHalf(Protocol):
 
     def abandon(self) -> None:
         """Forget what an iteration that was not finished has left behind: gradients, mostly."""
+        ...
+
+
+class StackedHalf(Protocol):
+    """Halves of several clients that exchange the same, computed as one.
+
+    Nets and optimisers remain theirs. Tensors are those of all, `(clients, batch, *features)`, and
+    no value of one client depends on one of another.
+    """
+
+    @property
+    def device(self) -> torch.device:
+        """Where answers have to be."""
+        ...
+
+    def iteration(self, batches: Sequence[Any]) -> Steps:
+        """As `ClientHalf.iteration`, with a batch of each; returns what theirs would, in turn."""
+        ...
+
+    def leave(self, row: int) -> None:
+        """A client is out for good: from here on its row may hold anything, and is not stepped."""
+        ...
+
+
+class Stacker(Protocol):
+    """Stacks clients' halves."""
+
+    def kind(self, half: ClientHalf) -> Hashable:
+        """Halves of equal kinds can be stacked; None: this one cannot."""
+        ...
+
+    def stack(self, halves: Sequence[ClientHalf]) -> StackedHalf:
+        """Halves of one kind; what they were stacked with before is not used any more."""
         ...
 
 

@@ -24,6 +24,9 @@ from huscf_flwr.runner.runner import Runner
 from huscf_flwr.runner.session import SessionPlan
 from huscf_flwr.runner.settings import RunnerSettings
 from huscf_flwr.runner.tokens import new_token
+from huscf_flwr.split.stacked import stacker_on
+from huscf_flwr.system.cpu import torch_device
+from huscf_flwr.wire.codings import EXACT
 from huscf_flwr.wire.grpc import FrameServer
 from strategies.base import GANStrategy
 from strategies.crossing import Crossing
@@ -60,7 +63,11 @@ class ExchangingStrategy(GANStrategy):
         self.runner: Runner | InProcessRunner = (
             Runner(settings, log.warning)
             if serve
-            else InProcessRunner(config.cohort_size, config.coding)
+            else InProcessRunner(
+                config.cohort_size,
+                config.coding,
+                stacker_on(torch_device(config.device)) if config.coding is EXACT else None,
+            )
         )
 
     # What a strategy decides

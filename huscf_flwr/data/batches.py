@@ -1,6 +1,6 @@
 """Labelled images of one client, and the endless, repeatable stream of batches drawn from them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -70,6 +70,12 @@ class Batch(NamedTuple):
             self.said.to(device),
             noise,
         )
+
+    @staticmethod
+    def stacked(batches: "Sequence[Batch]") -> "Batch":
+        """Those of several clients as one, all parts with one dimension more, the first."""
+        parts = zip(*([t for t in batch if t is not None] for batch in batches), strict=True)
+        return Batch(*(torch.stack(own) for own in parts))
 
     def shown(self, fake: Tensor) -> Tensor:
         """Generated images (B, C, H, W) as the discriminator gets them."""

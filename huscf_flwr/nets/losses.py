@@ -17,6 +17,18 @@ def loss_if_fake(logits: Tensor) -> Tensor:
     return binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))
 
 
+def each_if_real(logits: Tensor) -> Tensor:
+    """As `loss_if_real` of several clients, (clients,), of their logits (clients, B, 1)."""
+    each = binary_cross_entropy_with_logits(logits, torch.ones_like(logits), reduction="none")
+    return each.mean(dim=(1, 2))
+
+
+def each_if_fake(logits: Tensor) -> Tensor:
+    """As `loss_if_fake` of several clients, (clients,), of their logits (clients, B, 1)."""
+    each = binary_cross_entropy_with_logits(logits, torch.zeros_like(logits), reduction="none")
+    return each.mean(dim=(1, 2))
+
+
 def generator_loss(logits: Tensor, *, saturating: bool = False) -> Tensor:
     """Of logits (B, 1) of generated images: the mean of -log D, or of log(1 - D), as in the paper
     on GANs, where it is `saturating`: that hardly has a gradient while D is sure of itself."""

@@ -1,6 +1,6 @@
 """The optimisers of a GAN, or of the part of one that is here, and their state by name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -24,44 +24,27 @@ class Optimisers:
         self._parameters = {
             net: dict(module.named_parameters()) for net, module in nets.named_children()
         }
-        self._rate = learning_rate
+        self.rate = learning_rate
         self._moments: dict[Tensor, dict[str, Tensor]] = {}
 
     def step(self, net: str) -> None:
         """Apply and clear the gradients of a net, by its name: `gen` or `disc`."""
-        due: list[Tensor] = []
-        gradients: list[Tensor] = []
+        step_together([self], net)
+
+    def due(self, net: str) -> list[tuple[Tensor, dict[str, Tensor]]]:
+        """The parameters of a net that have gradients, and their moments."""
+        found: list[tuple[Tensor, dict[str, Tensor]]] = []
         for parameter in self._parameters[net].values():
             if parameter.grad is None:
                 continue
-            due.append(parameter)
-            gradients.append(parameter.grad)
             if parameter not in self._moments:
                 self._moments[parameter] = {
                     _STEP: torch.zeros((), device=parameter.device),
                     _MEAN: torch.zeros_like(parameter, memory_format=torch.preserve_format),
                     _SQUARE: torch.zeros_like(parameter, memory_format=torch.preserve_format),
                 }
-        moments = [self._moments[parameter] for parameter in due]
-        with torch.no_grad():
-            adam(
-                due,
-                gradients,
-                [of[_MEAN] for of in moments],
-                [of[_SQUARE] for of in moments],
-                [],
-                [of[_STEP] for of in moments],
-                fused=True,
-                amsgrad=False,
-                beta1=_BETAS[0],
-                beta2=_BETAS[1],
-                lr=self._rate,
-                weight_decay=0.0,
-                eps=_EPSILON,
-                maximize=False,
-            )
-        for stepped in due:
-            stepped.grad = None
+            found.append((parameter, self._moments[parameter]))
+        return found
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -110,3 +93,30 @@ class Optimisers:
                 else laid_out.clone().copy_(value)
                 for what, value in entries[name].items()
             }
+
+
+def step_together(optimisers: Sequence[Optimisers], net: str) -> None:
+    """As `Optimisers.step`, of one or several clients, as one operation.
+
+    They have one learning rate.
+    """
+    due = [pair for each in optimisers for pair in each.due(net)]
+    with torch.no_grad():
+        adam(
+            [parameter for parameter, _ in due],
+            [parameter.grad for parameter, _ in due if parameter.grad is not None],
+            [of[_MEAN] for _, of in due],
+            [of[_SQUARE] for _, of in due],
+            [],
+            [of[_STEP] for _, of in due],
+            fused=True,
+            amsgrad=False,
+            beta1=_BETAS[0],
+            beta2=_BETAS[1],
+            lr=optimisers[0].rate,
+            weight_decay=0.0,
+            eps=_EPSILON,
+            maximize=False,
+        )
+    for parameter, _ in due:
+        parameter.grad = None

@@ -12,11 +12,19 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 
-from huscf_flwr.procedure import ClientTraining, ServerIteration, Steps, advance, check_answer
+from huscf_flwr.procedure import (
+    ClientTraining,
+    ServerIteration,
+    Stacker,
+    Steps,
+    advance,
+    check_answer,
+)
 from huscf_flwr.runner.cohorts import Cohorts
 from huscf_flwr.runner.pace import Pace, Progress, Stopwatch
 from huscf_flwr.runner.patience import Patience
 from huscf_flwr.runner.session import Session, SessionOutcome, SessionPlan, progress_of
+from huscf_flwr.runner.stacked import Groups
 from huscf_flwr.tensors import TensorError, Tensors
 from huscf_flwr.wire.channel import SessionError
 from huscf_flwr.wire.codings import EXACT, Coding
@@ -28,10 +36,20 @@ _NOW = 0.0  # nothing here takes time as far as cohorts are concerned
 class InProcessRunner:
     """Trains the server's halves with clients of this process."""
 
-    def __init__(self, cohort: int | None, coding: Coding = EXACT) -> None:
-        """See `RunnerSettings` for `cohort`; frames are as if `coding` had written them."""
+    def __init__(
+        self, cohort: int | None, coding: Coding = EXACT, stacker: Stacker | None = None
+    ) -> None:
+        """Prepare.
+
+        Parameters
+        ----------
+        cohort: see `RunnerSettings`.
+        coding: frames are as if it had written them.
+        stacker: has clients computed as one, if given.
+        """
         self._cohort = cohort
         self._coding = coding
+        self._stacker = stacker
         self._sessions: dict[int, Session] = {}
         self._stopwatch = Stopwatch()
 
@@ -60,7 +78,8 @@ class InProcessRunner:
             session.connect(_NOW)
             session.seat.ready = True
         cohorts = Cohorts(self._cohort, Patience(0.0), grace_s=0.0)
-        drive = _Drive(here, clients, cohorts, workers, self._stopwatch, self._coding)
+        groups = Groups(here, clients, workers, self._stacker)
+        drive = _Drive(here, clients, cohorts, workers, self._stopwatch, self._coding, groups)
         drive.run()
         return drive.failed
 
@@ -97,6 +116,7 @@ class _Drive:
         workers: Executor,
         stopwatch: Stopwatch,
         coding: Coding,
+        groups: Groups,
     ) -> None:
         self._sessions = sessions
         self._clients = clients
@@ -104,6 +124,7 @@ class _Drive:
         self._workers = workers
         self._stopwatch = stopwatch
         self._coding = coding
+        self._groups = groups
         self._steps: dict[int, Steps] = {}
         self._answered: dict[int, FrameKey] = {}
         self._seconds = dict.fromkeys(sessions, 0.0)
@@ -158,9 +179,11 @@ class _Drive:
     def _go_on(self, answers: Mapping[int, Tensors], begin: Sequence[Session] = ()) -> None:
         """Let clients compute with their answers, and then begin an iteration, all at once."""
         starts = {session.plan.client: session.seat.iteration for session in begin}
+        self._running.update(self._groups.go_on(answers, starts))
         # Answered ones first, they hold memory; then the slowest, so that all end together.
         order = sorted(
-            {*answers, *starts}, key=lambda client: (client not in answers, -self._seconds[client])
+            {*answers, *starts} - self._running.keys(),
+            key=lambda client: (client not in answers, -self._seconds[client]),
         )
         for client in order:
             self._running[client] = self._workers.submit(
