@@ -24,6 +24,7 @@ from huscf_flwr.planning.devices import Fleet
 from huscf_flwr.planning.measure import server_flops_per_s
 from huscf_flwr.planning.search import SEARCHES
 from huscf_flwr.procedure import exchanged_bytes
+from huscf_flwr.remote.runners import RemoteRunners
 from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
@@ -85,10 +86,10 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
                 raise UserError(
                     f'resume="{config.resume}": its server blocks do not fit: {cause(error)}'
                 ) from None
+        here = f"{torch_device(config.device)} with {cores()} threads"
         log.info(
-            "server segments on %s with %d threads; an iteration is of %s clients",
-            torch_device(config.device),
-            cores(),
+            "server segments on %s; an iteration is of %s clients",
+            f"the runners at {config.runners}" if config.runners else here,
             "all" if config.cohort_size is None else f"up to {config.cohort_size}",
         )
 
@@ -103,6 +104,8 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         )
 
     def _measure_server(self, cohort: int) -> float:
+        if isinstance(self.runner, RemoteRunners):
+            return self.runner.measure(cohort)
         spare = self._new_segments()
 
         def measure() -> float:

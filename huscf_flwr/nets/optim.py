@@ -37,11 +37,7 @@ class Optimisers:
             due.append(parameter)
             gradients.append(parameter.grad)
             if parameter not in self._moments:
-                self._moments[parameter] = {
-                    _STEP: torch.zeros((), device=parameter.device),
-                    _MEAN: torch.zeros_like(parameter, memory_format=torch.preserve_format),
-                    _SQUARE: torch.zeros_like(parameter, memory_format=torch.preserve_format),
-                }
+                self._moments[parameter] = _none_yet(parameter)
         moments = [self._moments[parameter] for parameter in due]
         with torch.no_grad():
             adam(
@@ -69,13 +65,18 @@ class Optimisers:
             for parameter in parameters.values():
                 parameter.grad = None
 
-    def state(self) -> State:
-        """A copy of step counts and moments on the CPU, named `<net>.<parameter>/<what>`."""
+    def state(self, *, of_all: bool = False) -> State:
+        """A copy of step counts and moments on the CPU, named `<net>.<parameter>/<what>`.
+
+        `of_all` parameters, also of those that have taken no step: theirs are zero.
+        """
         return {
             f"{net}.{name}/{what}": value.detach().cpu().clone()
             for net, parameters in self._parameters.items()
             for name, parameter in parameters.items()
-            for what, value in self._moments.get(parameter, {}).items()
+            for what, value in self._moments.get(
+                parameter, _none_yet(parameter) if of_all else {}
+            ).items()
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -105,3 +106,12 @@ class Optimisers:
             self._moments[own[name]] = {
                 what: value.to(device) for what, value in entries[name].items()
             }
+
+
+def _none_yet(parameter: Tensor) -> dict[str, Tensor]:
+    """The moments of a parameter that has taken no step."""
+    return {
+        _STEP: torch.zeros((), device=parameter.device),
+        _MEAN: torch.zeros_like(parameter, memory_format=torch.preserve_format),
+        _SQUARE: torch.zeros_like(parameter, memory_format=torch.preserve_format),
+    }

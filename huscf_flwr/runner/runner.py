@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 
 from huscf_flwr.procedure import ServerIteration
-from huscf_flwr.runner.cohorts import Cohorts, Decision, Seat
+from huscf_flwr.runner.cohorts import Cohorts, Decision
 from huscf_flwr.runner.desks import EchoDesk, SessionDesk
 from huscf_flwr.runner.pace import Pace, Progress, Stopwatch
 from huscf_flwr.runner.patience import Patience
+from huscf_flwr.runner.rounds import IDLE_SECONDS, Round
 from huscf_flwr.runner.session import Session, SessionOutcome, SessionPlan, progress_of
 from huscf_flwr.runner.settings import RunnerSettings
 from huscf_flwr.runner.together import TOGETHER_SECONDS, Together
@@ -23,17 +23,6 @@ from huscf_flwr.system.cpu import cores, use_threads
 from huscf_flwr.tensors import TensorError, Tensors
 from huscf_flwr.wire.channel import RECONNECT_SECONDS, Desk, SessionError
 from huscf_flwr.wire.frames import Frame
-
-
-@dataclass
-class _Round:
-    number: int
-    sessions: dict[str, Session]
-    cohorts: Cohorts
-    by_seat: dict[Seat, Session] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.by_seat = {session.seat: session for session in self.sessions.values()}
 
 
 class Runner:
@@ -51,8 +40,9 @@ class Runner:
         self._echo_tokens = EchoTokens()
         self._warn = warn
         self._changed = threading.Condition()
-        self._round: _Round | None = None
+        self._round: Round | None = None
         self._busy = False
+        self._idle: Callable[[], bool] = lambda: False
         self._stopwatch = Stopwatch()
         self._patience = Patience(settings.straggler_timeout)
         self._echoes: list[tuple[Frame, Future[Frame]]] = []
@@ -65,8 +55,13 @@ class Runner:
 
     # The strategy's side
 
-    def open_round(self, round_: int, plans: Iterable[SessionPlan]) -> None:
-        """Expect these clients, by their tokens, until `close_round`.
+    def open_round(
+        self,
+        round_: int,
+        plans: Iterable[SessionPlan],
+        idle: Callable[[], bool] | None = None,
+    ) -> None:
+        """Expect these clients, by their tokens, until `close_round`; for `idle` see `Round`.
 
         Nobody else may use the server's halves in the plans until then.
         """
@@ -80,7 +75,7 @@ class Runner:
                 self._together.awaited(in_order),
                 TOGETHER_SECONDS,
             )
-            self._round = _Round(round_, sessions, cohorts)
+            self._round = Round(round_, sessions, cohorts, idle)
             self._changed.notify_all()
 
     def close_round(self) -> list[SessionOutcome]:
@@ -94,6 +89,7 @@ class Runner:
             if self._round is None:
                 return []
             sessions = list(self._round.sessions.values())
+            self._round.idle = None
             self._together.ended(session.seat for session in sessions)
             for session in sessions:
                 if not session.seat.finished:
@@ -149,7 +145,7 @@ class Runner:
             self._changed.notify_all()
             return SessionDesk(self, session, self.settings.round_timeout)
 
-    def _note_turns(self, round_: _Round) -> None:
+    def _note_turns(self, round_: Round) -> None:
         """Say once if some clients begin a round when others have been through with it."""
         seats = [session.seat for session in round_.sessions.values()]
         done = sum(seat.finished and not seat.failed for seat in seats)
@@ -263,13 +259,17 @@ class Runner:
         use_threads(cores())
         try:
             while (cohort := self._gather()) is not None:
-                self._iterate(cohort)
+                if cohort:
+                    self._iterate(cohort)
+                did = bool(cohort) or self._idle()
                 with self._changed:
                     sessions = self._round.sessions.values() if self._round else ()
                     if not any(session.seat.there for session in sessions):
                         self._stopwatch.pause()
                     self._busy = False
                     self._changed.notify_all()
+                    if not did:
+                        self._changed.wait(IDLE_SECONDS)
         except BaseException as error:  # whatever it is, nobody may be left waiting
             self._error = error
         finally:
@@ -284,7 +284,7 @@ class Runner:
                 self._changed.notify_all()
 
     def _gather(self) -> list[Session] | None:
-        """Wait until an iteration can begin; its cohort, or None when the runner closes."""
+        """Wait until an iteration can begin; its cohort, nobody to be idle, None to close."""
         with self._changed:
             while not self._closed:
                 while self._echoes:
@@ -302,11 +302,14 @@ class Runner:
                         return [self._round.by_seat[seat] for seat in decision.begin]
                     if decision.late:
                         continue
+                    if self._round.idle and not any(seat.there for seat in seats):
+                        self._busy, self._idle = True, self._round.idle
+                        return []
                     wait_s = decision.wait_s
                 self._changed.wait(wait_s)
         return None
 
-    def _give_up(self, round_: _Round, decision: Decision) -> None:
+    def _give_up(self, round_: Round, decision: Decision) -> None:
         limit = self._patience.in_words(0)
         for seat in decision.late:
             session = round_.by_seat[seat]
@@ -384,7 +387,7 @@ class Runner:
                 self._warn(f"{session.failure}: round {session.round} goes on without it")
             self._changed.notify_all()
 
-    def _drop_gone(self, round_: _Round) -> None:
+    def _drop_gone(self, round_: Round) -> None:
         seats = [session.seat for session in round_.sessions.values()]
         for seat in round_.cohorts.gone(seats, time.monotonic()):
             session = round_.by_seat[seat]
