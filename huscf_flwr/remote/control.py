@@ -156,6 +156,7 @@ class Control:
         self._kit = kit
         self._gone = gone
         self._why = ""
+        self._answered = False
         self._lock = threading.Lock()
         self._inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -207,6 +208,7 @@ class Control:
     def _read(self) -> None:
         try:
             for data in self._stream:
+                self._answered = True
                 self._inbox.put(data)
             why = "ended the connection"
         except grpc.RpcError as error:
@@ -223,7 +225,8 @@ class Control:
             return f"is taken: {error.details()}"
         if error.code() is not grpc.StatusCode.UNAVAILABLE:
             return f"broke off: {error.code().name}: {error.details()}"
-        return (
-            "is gone or cannot be reached, or shows another certificate than "
-            f"{folder / CERTIFICATE}: {cause(Exception(error.details()))}"
-        )
+        why = cause(Exception(error.details()))
+        if self._answered:
+            return f"is gone: {why}"
+        other = f"or shows another certificate than {folder / CERTIFICATE}"
+        return f"cannot be reached, {other}: {why}"
