@@ -40,6 +40,8 @@ class ExchangingStrategy(GANStrategy):
     """Has a runner, and tells it each round which clients train with which half of the server."""
 
     crosses: ClassVar[tuple[Crossing, ...]] = ()  # they say it themselves
+    elsewhere: ClassVar[bool] = False
+    """Whether the server's halves are `Segments`, which runners elsewhere can compute."""
 
     def __init__(
         self, config: RunConfig, report: RunReport, base_dir: str, *, serve: bool = True
@@ -59,6 +61,11 @@ class ExchangingStrategy(GANStrategy):
             raise UserError(
                 f'runners="{config.runners}": huscf train computes all in its own process: leave '
                 "runners empty, or use flwr run"
+            )
+        if config.runners and not self.elsewhere:
+            raise UserError(
+                f'runners="{config.runners}": they compute split nets, and no other server\'s '
+                f"part: leave runners empty with strategy={config.strategy}"
             )
         self.address = ""
         self._frames: FrameServer | None = None
@@ -130,7 +137,10 @@ class ExchangingStrategy(GANStrategy):
     def question(self) -> Config:
         place, token, seconds = self._here, "", self.config.start_timeout
         if isinstance(self.runner, RemoteRunners):
-            place, token = self.runner.echo(seconds)
+            try:
+                place, token = self.runner.echo(seconds)
+            except RunnerLost as lost:
+                raise self._lost(str(lost)) from None
         elif isinstance(self.runner, Runner):
             token = self.runner.echo_token(seconds)
         return {**super().question(), **_where(place, token)}

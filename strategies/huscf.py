@@ -48,6 +48,7 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
     """The paper's strategy. Its steps are `assign`, `weigh`, `average`: override any of them."""
 
     client_class: ClassVar[type[SplitGANClient]] = SplitGANClient
+    elsewhere = True
     crosses = (
         Crossing(What.ACTIVATIONS, sent=True, received=True, in_iterations=True),
         Crossing(What.GRADIENTS, sent=True, received=True, in_iterations=True),

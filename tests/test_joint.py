@@ -187,6 +187,32 @@ def test_who_has_fewer_iterations_keeps_nobody_waiting(every: int) -> None:
     assert bytes_of(whole_state(halves[0])) == bytes_of(whole_state(halves[1]))
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_half_of_one_runner_alone_is_its_own(every: int) -> None:
+    """The first runner serves client 0 with a half that the second does not have."""
+    clients, alone = trainers([{0: CUT, 1: OTHER, 2: CUT}]), trainers([{0: CUT}])
+    own, first, second = (segments(torch.float64) for _ in range(3))
+    with met(2) as peers:
+        joined = jointly(every, [first, second], peers)
+        joint = joined[0].joint
+        runner = InProcessRunner(None)
+        halves = {0: JoinedHalf(own, joint, 1), 1: JoinedHalf(first, joint, 0)}
+        cuts = {0: CUT, 1: OTHER}
+        runner.open_round(1, [SessionPlan(str(k), k, halves[k], cuts[k], 2) for k in cuts])
+        parts = {k: ClientTraining(clients[k], stream(k).__getitem__, 2) for k in cuts}
+
+        def train_both() -> None:
+            with ThreadPoolExecutor(1, initializer=use_threads, initargs=(1,)) as workers:
+                assert not runner.train(parts, workers)
+            joint.close()
+
+        in_threads([train_both, lambda: train_shard(joined[1], {2: CUT}, clients, range(2))])
+    assert bytes_of(whole_state(first)) == bytes_of(whole_state(second))
+    reference = segments(torch.float64)
+    train_shard(reference, {0: CUT}, alone, range(2))
+    assert_close(whole_state(own), whole_state(reference))
+
+
 @contextmanager
 def two_runners(every: int, warnings: list[str], seconds: float = 60.0, **settings: float):
     """Two real runners in lockstep, with client 0 at the first and client 1 at the second."""

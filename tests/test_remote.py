@@ -29,7 +29,7 @@ from huscf_flwr.system.cpu import use_threads
 from simulations.attacks import BadClient
 from simulations.engine import Engine, InProcessClient
 from simulations.runners import Runners, runners
-from strategies import HuSCF
+from strategies import MDGAN, HuSCF
 from strategies.server import GANServer
 
 HERE = "127.0.0.1:0"
@@ -233,6 +233,12 @@ def test_a_kit_is_its_owners(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_where_runners_are_has_to_be_said(keys: dict[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         tiny(**keys)
+
+
+def test_other_strategies_compute_where_the_run_is(folder: Path) -> None:
+    config = tiny(strategy="mdgan", runners="127.0.0.1:9", runner_kit="kit")
+    with pytest.raises(UserError, match="leave runners empty with strategy=mdgan"):
+        MDGAN(config, RunReport(config, str(folder)), str(folder))
 
 
 def test_in_one_process_there_are_no_others(folder: Path) -> None:

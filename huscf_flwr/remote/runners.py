@@ -121,12 +121,18 @@ class RemoteRunners:
         log.info("runners: %s", ", ".join(self._runners))
 
     def place_of(self, client: int) -> Place:
-        """Where a client of the open round finds its runner."""
-        return next(r.place for r in self._runners.values() if client in r.clients)
+        """Where a client of the open round finds its runner; raises `RunnerLost`."""
+        return next(r.place for r in self._serving().values() if client in r.clients)
 
     def echo(self, seconds: float) -> tuple[Place, str]:
-        """Where a client measures its link, and with which token; the runners take turns."""
-        runners = list(self._runners.values())
+        """Where a client measures its link, and with which token; the runners take turns.
+
+        Raises
+        ------
+        RunnerLost: the one whose turn it is has gone in this moment.
+        UserError: none comes.
+        """
+        runners = list(self._there().values())
         runner = runners[self._echoes % len(runners)]
         self._echoes += 1
         answer = runner.control.ask(Message("echo", {"seconds": seconds}), _ASK_SECONDS)
@@ -146,20 +152,19 @@ class RemoteRunners:
         RunnerLost: one has gone in this moment.
         UserError: none comes, or the halves are of a kind that runners elsewhere do not know.
         """
-        deadline = time.monotonic() + self._wait_s
-        while (lost := self._connect()) and not self._runners:
-            if time.monotonic() > deadline:
-                raise UserError(f"{lost[0]}, and so for {self._wait_s:g} s")
-            time.sleep(_AGAIN_SECONDS)
-        for one in lost:
+        for one in self._connect():
             log.warning("%s: its clients train with the others", one)
+        self._there()
         self._round = round_
         in_order = sorted(plans, key=lambda plan: plan.client)
         wrapped = list(dict.fromkeys(plan.half for plan in in_order))
         self._halves = [_segments(half) for half in wrapped]
         self._guard = next((half.guard for half in wrapped if isinstance(half, Guarded)), None)
         key_of = {half: key for key, half in enumerate(wrapped)}
-        shards = self._deal(in_order, key_of)
+        shards = self._deal(sorted(in_order, key=lambda plan: key_of[plan.half]))
+        for address, own in shards.items():
+            self._runners[address].clients = [plan.client for plan in own]
+            self._runners[address].halves = sorted({key_of[plan.half] for plan in own})
         served = [key for address in shards for key in self._runners[address].halves]
         common = [key for key in range(len(wrapped)) if served.count(key) > 1]
         meetings = self._meetings(list(shards)) if common else {}
@@ -182,6 +187,8 @@ class RemoteRunners:
             own = sorted(due.intersection(runner.halves))
             requests[address] = Message("close", {"halves": own})
             due.difference_update(own)
+        if not requests:
+            return []
         answers = self._ask(requests, self._job.settings.round_timeout)
         outcomes = []
         for address, answer in answers.items():
@@ -236,12 +243,20 @@ class RemoteRunners:
             self._runners = {a: there[a] for a in self._addresses if a in there}
         return [lost for lost in found if isinstance(lost, RunnerLost)]
 
+    def _there(self) -> dict[str, _Runner]:
+        """The runners that are there; where there is none, one is waited for."""
+        deadline = time.monotonic() + self._wait_s
+        while not (there := self._runners):
+            lost = self._connect()
+            if lost and time.monotonic() > deadline:
+                raise UserError(f"{lost[0]}, and so for {self._wait_s:g} s")
+            time.sleep(_AGAIN_SECONDS)
+        return there
+
     def _dial(self, address: str) -> _Runner | RunnerLost:
-        job = self._job
         control = Control(address, self._kit, partial(self._gone, address))
-        facts = {**asdict(job), "settings": asdict(job.settings), "spec": asdict(job.spec)}
         try:
-            begun = control.ask(Message("begin", facts), _ASK_SECONDS).facts
+            begun = control.ask(Message("begin", asdict(self._job)), _ASK_SECONDS).facts
             return _Runner(control, Place(begun["address"], begun["certificate"]))
         except RunnerLost as lost:
             control.close()
@@ -254,8 +269,10 @@ class RemoteRunners:
         """A runner is gone: the others do not wait for it, if it had a part in the open round."""
         with self._changed:
             runner = self._runners.pop(address, None)
-        if runner is not None and runner.clients:
-            self._give_up(lost)
+        if runner is not None:
+            runner.control.close()
+            if runner.clients:
+                self._give_up(lost)
 
     def _give_up(self, lost: RunnerLost) -> None:
         """The round is lost: part with all, so that nobody is waited for."""
@@ -275,8 +292,10 @@ class RemoteRunners:
     ) -> dict[str, Message]:
         """Ask several at once; raises what the first that failed raised, and parts with all."""
         with self._changed:
-            controls = {a: r.control for a, r in self._runners.items() if a in requests}
-        with ThreadPoolExecutor(max(1, len(controls))) as pool:
+            if self._lost is not None:
+                raise self._lost
+            controls = {address: self._runners[address].control for address in requests}
+        with ThreadPoolExecutor(len(controls)) as pool:
             asked = {a: pool.submit(c.ask, requests[a], seconds) for a, c in controls.items()}
         errors = [e for e in (one.exception() for one in asked.values()) if e is not None]
         for error in sorted(errors, key=lambda error: isinstance(error, RoundFailed)):
@@ -286,20 +305,11 @@ class RemoteRunners:
             raise error
         return {address: one.result() for address, one in asked.items()}
 
-    def _deal(
-        self, plans: Sequence[SessionPlan], key_of: Mapping[ServerHalf, int]
-    ) -> dict[str, list[SessionPlan]]:
-        """The clients of each runner: equally many, and those of a half together."""
-        in_order = sorted(plans, key=lambda plan: key_of[plan.half])
-        parts = np.array_split(np.arange(len(in_order)), len(self._runners))
-        shards = {}
-        for (address, runner), part in zip(self._runners.items(), parts, strict=True):
-            own = [in_order[index] for index in part]
-            runner.clients = [plan.client for plan in own]
-            runner.halves = sorted({key_of[plan.half] for plan in own})
-            if own:
-                shards[address] = own
-        return shards
+    def _deal(self, plans: Sequence[SessionPlan]) -> dict[str, list[SessionPlan]]:
+        """As many of these to each runner, in their order; who gets none is left out."""
+        parts = np.array_split(np.arange(len(plans)), len(self._runners))
+        shards = {a: [plans[i] for i in p] for a, p in zip(self._runners, parts, strict=True)}
+        return {address: own for address, own in shards.items() if own}
 
     def _meetings(self, addresses: Sequence[str]) -> dict[str, Meeting]:
         """Where these runners find each other, by torch.distributed."""

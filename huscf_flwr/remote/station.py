@@ -174,7 +174,7 @@ class Station:
     def _close(self, request: Message) -> Message:
         """Close the round: how its clients fared, and the halves that are asked for."""
         outcomes = self._running.close_round()
-        closed, self._round = self._round, None
+        closed, self._round, self._rendezvous = self._round, None, None
         if closed is None:
             raise UserError("no round is open")
         if closed.joint is not None and closed.peers is not None:
