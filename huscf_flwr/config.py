@@ -10,7 +10,7 @@ from huscf_flwr.data.partition import PARTITIONS, DataSettings
 from huscf_flwr.data.sources import BUILT_IN, NAMED, Source, find_sources, kind_of, split_names
 from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation.recipes import RECIPES, Recipe
-from huscf_flwr.keys import Value, check, key, name_of, values_of
+from huscf_flwr.keys import Value, check, check_address, check_bind, key, name_of, values_of
 from huscf_flwr.nets import NetSpec
 from huscf_flwr.privacy.similarity import SMALLEST
 from huscf_flwr.wire.codings import CODINGS, Coding
@@ -108,6 +108,7 @@ class RunConfig:
         AUTO,
         "how many clusters to find, or auto; domains: the true ones, in simulation, from the "
         "first round; clients: every client on its own",
+        choices=(AUTO, DOMAINS, CLIENTS),
         or_number=True,
     )
     server_blocks: str = key(
@@ -193,6 +194,7 @@ class RunConfig:
         "clients that share an iteration: all of a round, as in the paper, who are waited for "
         "(all); or at most so many, whoever is ready: the fewer, the more steps the server's "
         "blocks take",
+        choices=("all",),
         or_number=True,
     )
     straggler_timeout: float = key(
@@ -210,6 +212,15 @@ class RunConfig:
         "float32",
         "what is exchanged is sent as it is, or in half the bytes (bfloat16) or a quarter (int8)",
         choices=tuple(CODINGS),
+    )
+    runners: str = key(
+        "",
+        "flwr run: host:port of each huscf runner, comma separated, who compute the server's part "
+        "for a share of the clients each; empty: it is computed where the run is",
+    )
+    runner_kit: str = key("", "the runners' kit, a folder: see huscf runner --help")
+    runner_sync_every: int = key(
+        1, "iterations after which runners average their blocks; 1: gradients, in each", at_least=1
     )
     device: str = key("auto", "where torch computes", choices=("auto", "cpu", "cuda"))
 
@@ -245,21 +256,11 @@ class RunConfig:
         for one in fields(self):
             check(one, getattr(self, one.name))
         split_names(self.domains)
-        for name, value, words in (
-            ("clusters", self.clusters, (AUTO, DOMAINS, CLIENTS)),
-            ("cohort", self.cohort, ("all",)),
-        ):
-            if value not in words and not (value.isdecimal() and int(value) > 0):
-                allowed = ", ".join(words)
-                raise UserError(f'{name}="{value}": must be {allowed} or a positive number')
-        host, _, port = self.runner_bind.rpartition(":")
-        if not host or not port.isdecimal():
-            raise UserError(f'runner-bind="{self.runner_bind}": must be host:port')
-        if host in ("0.0.0.0", "[::]") and not self.runner_address:
-            raise UserError(
-                f'runner-bind="{self.runner_bind}" is all of this machine\'s addresses: '
-                "runner-address must say which host:port the clients dial"
-            )
+        check_bind("runner-bind", self.runner_bind, "runner-address", self.runner_address)
+        for address in self.runner_addresses:
+            check_address("runners", address)
+        if self.runners and not self.runner_kit:
+            raise UserError(f'runners="{self.runners}": runner-kit must say which kit they have')
         check_levels(self.image_noise, self.label_epsilon)
         if self.audit_every and self.local_noise is not None:
             raise UserError(
@@ -286,6 +287,11 @@ class RunConfig:
     def coding(self) -> Coding:
         """How frames are written."""
         return CODINGS[self.wire]
+
+    @property
+    def runner_addresses(self) -> list[str]:
+        """`host:port` of each runner elsewhere."""
+        return [address.strip() for address in self.runners.split(",") if address.strip()]
 
     @property
     def on_validation(self) -> bool:

@@ -26,7 +26,7 @@ def key(
 ) -> Any:
     """A field that is a key of a run, with its help and what its values may be.
 
-    With `or_number` a text may be written as a whole number.
+    With `or_number` a text may be written as a whole number, and be one beside its choices.
     """
     limits = {"help": help_, "at_least": at_least, "above": above, "choices": choices}
     limits["or_number"] = or_number
@@ -122,6 +122,10 @@ def check(field_: Field[Any], value: Any) -> None:
     limits, name = field_.metadata, name_of(field_.name)
     if limits.get("choices") and value not in limits["choices"]:
         allowed = ", ".join(str(choice) for choice in limits["choices"])
+        if limits.get("or_number"):
+            if value.isdecimal() and int(value) > 0:
+                return
+            raise UserError(f'{name}="{value}": must be {allowed} or a positive number')
         raise UserError(f"{name}={value}: must be one of {allowed}")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{name}={value}: must be finite")
@@ -129,3 +133,23 @@ def check(field_: Field[Any], value: Any) -> None:
         raise UserError(f"{name}={value}: must be at least {limits['at_least']}")
     if limits.get("above") is not None and value <= limits["above"]:
         raise UserError(f"{name}={value}: must be above {limits['above']}")
+
+
+def check_address(name: str, value: str) -> str:
+    """The host of a `host:port`; raises `UserError` where it is none."""
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UserError(f'{name}="{value}": must be host:port')
+    return host
+
+
+def check_bind(name: str, value: str, dialled: str, address: str) -> None:
+    """Raise `UserError` unless one can listen there, and it is known what others dial.
+
+    `dialled` is the setting that says so, where that is not what is listened on.
+    """
+    if check_address(name, value) in ("0.0.0.0", "[::]") and not address:
+        raise UserError(
+            f'{name}="{value}" is all of this machine\'s addresses: {dialled} must say which '
+            "host:port the clients dial"
+        )

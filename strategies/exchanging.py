@@ -5,6 +5,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +15,11 @@ from torch import Tensor
 
 from huscf_flwr.config import RunConfig
 from huscf_flwr.defences.guarded import Guarded, Known
+from huscf_flwr.errors import UserError
 from huscf_flwr.procedure import ClientTraining, ServerHalf, exchanged_bytes
+from huscf_flwr.remote.control import RunnerLost
+from huscf_flwr.remote.kit import read_runner_kit
+from huscf_flwr.remote.runners import Job, Place, RemoteRunners
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.runner.cohorts import share
@@ -38,6 +43,8 @@ class ExchangingStrategy(GANStrategy):
     """Has a runner, and tells it each round which clients train with which half of the server."""
 
     crosses: ClassVar[tuple[Crossing, ...]] = ()  # they say it themselves
+    elsewhere: ClassVar[bool] = False
+    """Whether the server's halves are `Segments`, which runners elsewhere can compute."""
 
     def __init__(
         self, config: RunConfig, report: RunReport, base_dir: str, *, serve: bool = True
@@ -53,22 +60,38 @@ class ExchangingStrategy(GANStrategy):
         UserError: see `GANStrategy`.
         """
         super().__init__(config, report, base_dir, serve=serve)
+        if config.runners and not serve:
+            raise UserError(
+                f'runners="{config.runners}": huscf train computes all in its own process: leave '
+                "runners empty, or use flwr run"
+            )
+        if config.runners and not self.elsewhere:
+            raise UserError(
+                f'runners="{config.runners}": they compute split nets, and no other server\'s '
+                f"part: leave runners empty with strategy={config.strategy}"
+            )
         self.address = ""
         self._frames: FrameServer | None = None
-        settings = RunnerSettings(
+        self._settings = RunnerSettings(
             cohort=config.cohort_size,
             straggler_timeout=config.straggler_timeout,
             round_timeout=config.round_timeout,
+            at_once=1 if config.runners else 0,  # they meet in one order
         )
-        self.runner: Runner | InProcessRunner = (
-            Runner(settings, log.warning)
-            if serve
-            else InProcessRunner(
+        self.runner: Runner | RemoteRunners | InProcessRunner
+        if not serve:
+            self.runner = InProcessRunner(
                 config.cohort_size,
                 config.coding,
                 stacker_on(torch_device(config.device)) if config.coding is EXACT else None,
             )
-        )
+        elif config.runners:
+            kit = read_runner_kit(Path(base_dir) / config.runner_kit)
+            self.runner = RemoteRunners(
+                config.runner_addresses, kit, config.start_timeout, log.warning
+            )
+        else:
+            self.runner = Runner(self._settings, log.warning)
 
     # What a strategy decides
 
@@ -105,46 +128,70 @@ class ExchangingStrategy(GANStrategy):
             host = bind.rpartition(":")[0]
             self.address = self.config.runner_address or f"{host}:{self._frames.port}"
             log.info("the runner listens on %s:%d, by TLS", host, self._frames.port)
+        elif isinstance(self.runner, RemoteRunners):
+            config = self.config
+            self.runner.begin(
+                Job(
+                    config.net_spec,
+                    config.batch_size,
+                    config.learning_rate,
+                    self._settings,
+                    self.largest_frame(),
+                    config.runner_sync_every,
+                    config.wire,
+                )
+            )
         return super().initialize_parameters(client_manager)
 
     def question(self) -> Config:
-        token = ""
-        if isinstance(self.runner, Runner):
-            token = self.runner.echo_token(self.config.start_timeout)
-        return {**super().question(), **self._where(token)}
+        place, token, seconds = self._here, "", self.config.start_timeout
+        if isinstance(self.runner, RemoteRunners):
+            try:
+                place, token = self.runner.echo(seconds)
+            except RunnerLost as lost:
+                raise self._lost(str(lost)) from None
+        elif isinstance(self.runner, Runner):
+            token = self.runner.echo_token(seconds)
+        return {**super().question(), **_where(place, token)}
 
-    def _where(self, token: str) -> Config:
-        """Where the runner is, what it shows, and what it has to be shown."""
-        certificate = self._frames.certificate if self._frames is not None else ""
-        return {
-            "runner-address": self.address,
-            "runner-certificate": certificate,
-            "token": token,
-        }
+    @property
+    def _here(self) -> Place:
+        """Where the runner of this process is; nowhere, where clients need none."""
+        return Place(self.address, self._frames.certificate if self._frames is not None else "")
+
+    def _place_of(self, info: ClientInfo) -> Place:
+        """Where a client of the open round finds its runner."""
+        if isinstance(self.runner, RemoteRunners):
+            return self.runner.place_of(info.number)
+        return self._here
 
     def open_round(
         self, server_round: int, clients: list[ClientInfo], iterations: int
     ) -> dict[int, Config]:
         tokens = {info.number: new_token() for info in clients}
         halves = self._halves(clients)
-        self.runner.open_round(
-            server_round,
-            [
-                SessionPlan(
-                    tokens[info.number],
-                    info.number,
-                    halves[info.number],
-                    self.place(info),
-                    iterations,
-                    device=info.part is None,
-                )
-                for info in clients
-            ],
-        )
-        return {
-            info.number: {**self.told(info), **self._where(tokens[info.number])}
+        plans = [
+            SessionPlan(
+                tokens[info.number],
+                info.number,
+                halves[info.number],
+                self.place(info),
+                iterations,
+                device=info.part is None,
+            )
             for info in clients
-        }
+        ]
+        try:
+            self.runner.open_round(server_round, plans)
+            return {
+                info.number: {
+                    **self.told(info),
+                    **_where(self._place_of(info), tokens[info.number]),
+                }
+                for info in clients
+            }
+        except RunnerLost as lost:
+            raise self._lost(f"round {server_round}: {lost}") from None
 
     def _halves(self, clients: list[ClientInfo]) -> dict[int, ServerHalf]:
         """The server's half of each client, guarded where it is known what they send."""
@@ -160,7 +207,10 @@ class ExchangingStrategy(GANStrategy):
         return {number: guarded[half] for number, half in halves.items()}
 
     def close_round(self) -> tuple[dict[int, Tensor], dict[int, str]]:
-        outcomes = self.runner.close_round()
+        try:
+            outcomes = self.runner.close_round()
+        except RunnerLost as lost:
+            raise self._lost(str(lost)) from None
         results = {o.client: o.result for o in outcomes if o.result is not None}
         return results, {o.client: o.failure for o in outcomes if o.failure is not None}
 
@@ -171,7 +221,10 @@ class ExchangingStrategy(GANStrategy):
         return self.runner.train(clients, workers)
 
     def progress(self) -> Progress:
-        return self.runner.progress()
+        try:
+            return self.runner.progress()
+        except RunnerLost as lost:
+            return Progress(0, 0, str(lost))
 
     def exchanged(self, info: ClientInfo) -> tuple[int, int]:
         both_ways = self._bytes(info)
@@ -211,3 +264,12 @@ class ExchangingStrategy(GANStrategy):
         if self._frames is not None:
             self._frames.close()
         self.runner.close()
+
+
+def _where(place: Place, token: str) -> Config:
+    """For a client: where the runner is, what it shows, and what it has to be shown."""
+    return {
+        "runner-address": place.address,
+        "runner-certificate": place.certificate,
+        "token": token,
+    }

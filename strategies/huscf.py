@@ -24,6 +24,7 @@ from huscf_flwr.planning.devices import Fleet
 from huscf_flwr.planning.measure import server_flops_per_s
 from huscf_flwr.planning.search import SEARCHES
 from huscf_flwr.procedure import exchanged_bytes
+from huscf_flwr.remote.runners import RemoteRunners
 from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
@@ -47,6 +48,7 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
     """The paper's strategy. Its steps are `assign`, `weigh`, `average`: override any of them."""
 
     client_class: ClassVar[type[SplitGANClient]] = SplitGANClient
+    elsewhere = True
     crosses = (
         Crossing(What.ACTIVATIONS, sent=True, received=True, in_iterations=True),
         Crossing(What.GRADIENTS, sent=True, received=True, in_iterations=True),
@@ -85,10 +87,10 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
                 raise UserError(
                     f'resume="{config.resume}": its server blocks do not fit: {cause(error)}'
                 ) from None
+        here = f"{torch_device(config.device)} with {cores()} threads"
         log.info(
-            "server segments on %s with %d threads; an iteration is of %s clients",
-            torch_device(config.device),
-            cores(),
+            "server segments on %s; an iteration is of %s clients",
+            f"the runners at {config.runners}" if config.runners else here,
             "all" if config.cohort_size is None else f"up to {config.cohort_size}",
         )
 
@@ -103,6 +105,8 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         )
 
     def _measure_server(self, cohort: int) -> float:
+        if isinstance(self.runner, RemoteRunners):
+            return self.runner.measure(cohort)
         spare = self._new_segments()
 
         def measure() -> float:

@@ -1,24 +1,13 @@
 """The server's blocks of a run: one set for all clients, or one for each cluster."""
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from huscf_flwr.clustering.averages import weighted_average
 from huscf_flwr.nets import State
-from huscf_flwr.nets.optim import Optimisers
+from huscf_flwr.nets.trained import TrainedBlocks, load_whole, whole_state
 
 _SHARED = 0
-_OPTIMISER = "optimiser:"  # names in a checkpoint
-
-
-class TrainedBlocks(Protocol):
-    """Blocks of the server, and their optimisers; beside parameters, a state may hold more."""
-
-    @property
-    def optimisers(self) -> Optimisers: ...
-    def state(self) -> State: ...
-    def load(self, state: State) -> None: ...
-
 
 B = TypeVar("B", bound=TrainedBlocks)
 
@@ -94,11 +83,7 @@ class ServerBlocks(Generic[B]):
 
     def checkpoint(self) -> dict[int, State]:
         """All of it, moments included, by key."""
-        return {
-            key: segments.state()
-            | {f"{_OPTIMISER}{name}": v for name, v in segments.optimisers.state().items()}
-            for key, segments in self._segments.items()
-        }
+        return {key: whole_state(segments) for key, segments in self._segments.items()}
 
     def restore(self, saved: Mapping[int, State], clients: Mapping[int, float]) -> None:
         """Take over what `checkpoint` gave, maybe of a run that shared where this one does not.
@@ -109,15 +94,8 @@ class ServerBlocks(Generic[B]):
             saved = {_SHARED: _mean(saved, clients)}
         self._segments = {}
         for key, state in saved.items():
-            segments = self._segments[key] = self._make()
-            segments.load(state)
-            segments.optimisers.load(
-                {
-                    name.removeprefix(_OPTIMISER): value
-                    for name, value in state.items()
-                    if name.startswith(_OPTIMISER)
-                }
-            )
+            self._segments[key] = self._make()
+            load_whole(self._segments[key], state)
 
 
 def _mean(states: Mapping[int, State], shares: Mapping[int, float]) -> State:

@@ -18,13 +18,26 @@ from huscf_flwr.cli import (
     plan,
     provision,
     report,
+    runner,
     serve,
     train,
 )
 from huscf_flwr.errors import UserError
 from huscf_flwr.system.own_modules import look_in
 
-_COMMANDS = (train, compare, data, report, audit, plan, generate, evaluate, provision, serve)
+_COMMANDS = (
+    train,
+    compare,
+    data,
+    report,
+    audit,
+    plan,
+    generate,
+    evaluate,
+    provision,
+    serve,
+    runner,
+)
 
 
 class _Version(argparse.Action):

@@ -70,8 +70,10 @@ class Guard:
     def __init__(self, seed: int | None = None) -> None:
         """`seed` is of the lots that say who is looked at; without, nobody can know them."""
         self._levels: defaultdict[str, dict[int, float]] = defaultdict(dict)
-        self._met: set[int] = set()
-        self._suspects: set[int] = set()
+        self.met: set[int] = set()
+        """Who has been looked at in its first iteration."""
+        self.suspects: set[int] = set()
+        """Who is looked at in every iteration."""
         self._random = random.Random(seed)
         self._strikes: dict[int, float] = {}
         self.beliefs = Beliefs(self._random)
@@ -82,7 +84,7 @@ class Guard:
 
     def begin_round(self) -> None:
         """Everybody is welcome again; who was refused is looked at."""
-        self._suspects = set(self.refused)
+        self.suspects = set(self.refused)
         self._strikes, self.refused = {}, {}
         self.beliefs.begin_round()
         self.clipped.clear()
@@ -142,10 +144,10 @@ class Guard:
 
     def spot_checked(self, clients: Collection[int]) -> set[int]:
         """Whose gradients are looked at in an iteration of theirs that begins."""
-        first = set(clients) - self._met
-        self._met |= first
+        first = set(clients) - self.met
+        self.met |= first
         drawn = {client for client in clients if self._random.random() < _CHECKED}
-        return first | drawn | (self._suspects & set(clients))
+        return first | drawn | (self.suspects & set(clients))
 
     def rows(self, samples: int) -> Tensor:
         """Samples of a batch that a spot check looks at, by lot."""
@@ -172,7 +174,7 @@ class Guard:
         """
         worst = min(_cosine(sent[name][rows], due) for name, due in expected.items())
         if worst < _LEAST_COSINE:
-            self._suspects.add(client)
+            self.suspects.add(client)
             reason = f"sent gradients that are not those of what it was sent, in {name_of}"
             self._strike(client, _ASTRAY, f"{reason} and before")
 

@@ -57,8 +57,9 @@ class Guarded:
         peers: Collection[int],
     ) -> None:
         """`known` is of all clients of the round, `peers` are those that this half serves."""
-        self._half = half
+        self.half = half
         self.guard = guard
+        self.known = known
         self.usual = {client: own.usual for client, own in known.items()}
         self.peers = peers
         checkers = {client: known[client].checker for client in peers}
@@ -73,15 +74,15 @@ class Guarded:
 
     @property
     def dtype(self) -> torch.dtype:
-        return self._half.dtype
+        return self.half.dtype
 
     def exchanges(self, place: object) -> Sequence[ExchangeSpec]:
-        return self._half.exchanges(place)
+        return self.half.exchanges(place)
 
     def iteration(self, places: Mapping[int, object]) -> "GuardedIteration":
         """Begin an iteration of these clients."""
-        names = [spec.name for spec in self._half.exchanges(next(iter(places.values())))]
-        return GuardedIteration(self, self._half.iteration(places), list(places), names)
+        names = [spec.name for spec in self.half.exchanges(next(iter(places.values())))]
+        return GuardedIteration(self, self.half.iteration(places), list(places), names)
 
 
 class GuardedIteration:

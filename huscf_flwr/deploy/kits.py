@@ -63,7 +63,7 @@ def make_kits(folder: Path, server: str, nodes: int, port: int = PORT) -> list[P
             name = f"node-{number}"
             if not any((own / NODES).glob(f"{name}.pub*")):
                 public = _node_kit(folder / name, name, authority, address)
-                _write(own / NODES, {f"{name}.pub": public})
+                write_private(own / NODES, {f"{name}.pub": public})
                 made.append(folder / name)
     except OSError as error:
         raise UserError(f"--out {folder}: {cause(error)}") from None
@@ -82,7 +82,7 @@ def _server_kit(folder: Path, server: str, address: str) -> Path:
         "README.txt": _SERVER_README.encode(),
         "start": _SERVER_START.encode(),
     }
-    _write(folder, files)
+    write_private(folder, files)
     return folder
 
 
@@ -98,11 +98,11 @@ def _node_kit(folder: Path, name: str, authority: bytes, address: str) -> bytes:
         "README.txt": readme.encode(),
         "start": start.encode(),
     }
-    _write(folder, files)
+    write_private(folder, files)
     return key.public
 
 
-def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+def write_private(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write files that only their owner may read."""
     folder.chmod(0o700)
     for name, content in files.items():

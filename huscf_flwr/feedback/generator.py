@@ -78,7 +78,10 @@ class GeneratorHalf:
 
     def state(self) -> State:
         """A copy of all parameters and buffers, on the CPU, and of how much was generated."""
-        own = {name: v.detach().cpu().clone() for name, v in self.nets.state_dict().items()}
+        own = {
+            name: v.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, v in self.nets.state_dict().items()
+        }
         return {**own, _DRAWN: torch.tensor(self._drawn)}
 
     def load(self, state: State) -> None:

@@ -37,12 +37,9 @@ class Optimisers:
         for parameter in self._parameters[net].values():
             if parameter.grad is None:
                 continue
+            parameter.grad = _like(parameter, parameter.grad)
             if parameter not in self._moments:
-                self._moments[parameter] = {
-                    _STEP: torch.zeros((), device=parameter.device),
-                    _MEAN: torch.zeros_like(parameter, memory_format=torch.preserve_format),
-                    _SQUARE: torch.zeros_like(parameter, memory_format=torch.preserve_format),
-                }
+                self._moments[parameter] = _none_yet(parameter)
             found.append((parameter, self._moments[parameter]))
         return found
 
@@ -52,13 +49,20 @@ class Optimisers:
             for parameter in parameters.values():
                 parameter.grad = None
 
-    def state(self) -> State:
-        """A copy of step counts and moments on the CPU, named `<net>.<parameter>/<what>`."""
+    def state(self, *, of_all: bool = False) -> State:
+        """A copy of step counts and moments on the CPU, named `<net>.<parameter>/<what>`.
+
+        `of_all` parameters, also of those that have taken no step: theirs are zero.
+        """
         return {
-            f"{net}.{name}/{what}": value.detach().cpu().clone()
+            f"{net}.{name}/{what}": value.detach()
+            .cpu()
+            .clone(memory_format=torch.contiguous_format)
             for net, parameters in self._parameters.items()
             for name, parameter in parameters.items()
-            for what, value in self._moments.get(parameter, {}).items()
+            for what, value in self._moments.get(
+                parameter, _none_yet(parameter) if of_all else {}
+            ).items()
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -85,12 +89,8 @@ class Optimisers:
                 raise ValueError(f"the optimiser's state of {name} does not fit")
         for name in own.keys() & entries.keys():
             parameter = own[name]
-            # In the parameter's own order in memory: the fused step goes by that alone.
-            laid_out = torch.empty_like(parameter, requires_grad=False)
             self._moments[parameter] = {
-                what: value.to(parameter.device)
-                if what == _STEP
-                else laid_out.clone().copy_(value)
+                what: value.to(parameter.device) if what == _STEP else _like(parameter, value)
                 for what, value in entries[name].items()
             }
 
@@ -120,3 +120,19 @@ def step_together(optimisers: Sequence[Optimisers], net: str) -> None:
         )
     for parameter, _ in due:
         parameter.grad = None
+
+
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """In the parameter's own order in memory: the fused step goes by that alone."""
+    if value.device == parameter.device and value.stride() == parameter.stride():
+        return value
+    return torch.empty_like(parameter, requires_grad=False).copy_(value)
+
+
+def _none_yet(parameter: Tensor) -> dict[str, Tensor]:
+    """The moments of a parameter that has taken no step."""
+    return {
+        _STEP: torch.zeros((), device=parameter.device),
+        _MEAN: torch.zeros_like(parameter, memory_format=torch.preserve_format),
+        _SQUARE: torch.zeros_like(parameter, memory_format=torch.preserve_format),
+    }

@@ -9,13 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 
 from huscf_flwr.procedure import ServerIteration
 from huscf_flwr.runner.cohorts import Cohorts, Decision, Seat
 from huscf_flwr.runner.desks import EchoDesk, SessionDesk
 from huscf_flwr.runner.pace import Pace, Progress, Stopwatch
 from huscf_flwr.runner.patience import Patience
+from huscf_flwr.runner.rounds import IDLE_SECONDS, Round
 from huscf_flwr.runner.session import Session, SessionOutcome, SessionPlan, progress_of
 from huscf_flwr.runner.settings import RunnerSettings
 from huscf_flwr.runner.together import TOGETHER_SECONDS, Together
@@ -25,16 +25,7 @@ from huscf_flwr.tensors import TensorError, Tensors
 from huscf_flwr.wire.channel import RECONNECT_SECONDS, Desk, SessionError
 from huscf_flwr.wire.frames import Frame
 
-
-@dataclass
-class _Round:
-    number: int
-    sessions: dict[str, Session]
-    cohorts: Cohorts
-    by_seat: dict[Seat, Session] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.by_seat = {session.seat: session for session in self.sessions.values()}
+_NONE = 0  # the id of no half
 
 
 class Runner:
@@ -52,8 +43,9 @@ class Runner:
         self._echo_tokens = EchoTokens()
         self._warn = warn
         self._changed = threading.Condition()
-        self._round: _Round | None = None
+        self._round: Round | None = None
         self._busy: set[int] = set()
+        self._idle: Callable[[], bool] = lambda: False
         self._stopwatch = Stopwatch()
         self._patience = Patience(settings.straggler_timeout)
         self._echoes: list[tuple[Frame, Future[Frame]]] = []
@@ -64,15 +56,20 @@ class Runner:
         self._gathering = threading.Lock()
         self._threads = [
             threading.Thread(target=self._run, name=f"runner-{index}", daemon=True)
-            for index in range(cores())
+            for index in range(settings.at_once or cores())
         ]
         for thread in self._threads:
             thread.start()
 
     # The strategy's side
 
-    def open_round(self, round_: int, plans: Iterable[SessionPlan]) -> None:
-        """Expect these clients, by their tokens, until `close_round`.
+    def open_round(
+        self,
+        round_: int,
+        plans: Iterable[SessionPlan],
+        idle: Callable[[], bool] | None = None,
+    ) -> None:
+        """Expect these clients, by their tokens, until `close_round`; for `idle` see `Round`.
 
         Nobody else may use the server's halves in the plans until then.
         """
@@ -86,7 +83,7 @@ class Runner:
                 self._together.awaited(in_order),
                 TOGETHER_SECONDS,
             )
-            self._round = _Round(round_, sessions, cohorts)
+            self._round = Round(round_, sessions, cohorts, idle)
             self._changed.notify_all()
 
     def close_round(self) -> list[SessionOutcome]:
@@ -100,6 +97,7 @@ class Runner:
             if self._round is None:
                 return []
             sessions = list(self._round.sessions.values())
+            self._round.idle = None
             self._together.ended(session.seat for session in sessions)
             for session in sessions:
                 if not session.seat.finished:
@@ -156,7 +154,7 @@ class Runner:
             self._changed.notify_all()
             return SessionDesk(self, session, self.settings.round_timeout)
 
-    def _note_turns(self, round_: _Round) -> None:
+    def _note_turns(self, round_: Round) -> None:
         """Say once if some clients begin a round when others have been through with it."""
         seats = [session.seat for session in round_.sessions.values()]
         done = sum(seat.finished and not seat.failed for seat in seats)
@@ -267,16 +265,20 @@ class Runner:
     # The runner's own threads
 
     def _run(self) -> None:
-        half = 0
+        half = _NONE
         try:
             while (cohort := self._gather()) is not None:
-                half = id(cohort[0].plan.half)
-                self._iterate(cohort)
+                half = id(cohort[0].plan.half) if cohort else _NONE
+                if cohort:
+                    self._iterate(cohort)
+                did = bool(cohort) or self._idle()
                 with self._changed:
                     self._busy.discard(half)
                     if half not in self._halves():
                         self._stopwatch.pause(half)
                     self._changed.notify_all()
+                    if not did:
+                        self._changed.wait(IDLE_SECONDS)
         except BaseException as error:  # whatever it is, nobody may be left waiting
             self._error = error
         finally:
@@ -291,7 +293,7 @@ class Runner:
                 self._changed.notify_all()
 
     def _gather(self) -> list[Session] | None:
-        """Wait until an iteration can begin; its cohort, or None when the runner closes."""
+        """Wait until an iteration can begin; its cohort, nobody to be idle, None to close."""
         with self._gathering, self._changed:  # one thread at a time has all this to look at
             while not self._closed and self._error is None:
                 while self._echoes:
@@ -302,13 +304,19 @@ class Runner:
                     half, now = id(decision.begin[0].half), time.monotonic()
                     self._busy.add(half)
                     self._stopwatch.begin(len(decision.begin), now, half)
-                    use_threads(max(1, cores() // max(1, len(self._halves()))))
+                    at_once = min(len(self._halves()), len(self._threads))
+                    use_threads(max(1, cores() // max(1, at_once)))
                     return [self._round.by_seat[seat] for seat in decision.begin]
-                if not decision.late:
-                    self._changed.wait(decision.wait_s)
+                if decision.late:
+                    continue
+                if self._round is not None and self._round.idle and not self._halves():
+                    self._idle = self._round.idle
+                    self._busy.add(_NONE)
+                    return []
+                self._changed.wait(decision.wait_s)
         return None
 
-    def _decide(self, round_: _Round) -> Decision:
+    def _decide(self, round_: Round) -> Decision:
         """What to do next, of the halves that are not busy; waiting for one holds up no other."""
         self._drop_gone(round_)
         seats: dict[int, list[Seat]] = {}
@@ -328,7 +336,7 @@ class Runner:
         sessions = self._round.sessions.values() if self._round else ()
         return {id(session.plan.half) for session in sessions if session.seat.there}
 
-    def _give_up(self, round_: _Round, decision: Decision) -> None:
+    def _give_up(self, round_: Round, decision: Decision) -> None:
         limit = self._patience.in_words(0)
         for seat in decision.late:
             session = round_.by_seat[seat]
@@ -406,7 +414,7 @@ class Runner:
                 self._warn(f"{session.failure}: round {session.round} goes on without it")
             self._changed.notify_all()
 
-    def _drop_gone(self, round_: _Round) -> None:
+    def _drop_gone(self, round_: Round) -> None:
         seats = [session.seat for session in round_.sessions.values()]
         for seat in round_.cohorts.gone(seats, time.monotonic()):
             session = round_.by_seat[seat]

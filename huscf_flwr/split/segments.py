@@ -13,7 +13,8 @@ from huscf_flwr.split.exchanges import Exchange, exchange_specs
 from huscf_flwr.split.joint_pass import ByClient, JointPass
 from huscf_flwr.tensors import Tensors
 
-_STEPS = {Exchange.DISCRIMINATOR_STEP: DISC, Exchange.GENERATOR_STEP: GEN}
+STEPS = {Exchange.DISCRIMINATOR_STEP: DISC, Exchange.GENERATOR_STEP: GEN}
+"""After which exchange which net takes its step."""
 
 
 class Segments:
@@ -42,7 +43,10 @@ class Segments:
 
     def state(self) -> State:
         """A copy of all parameters and buffers, on the CPU."""
-        return {name: v.detach().cpu().clone() for name, v in self.nets.state_dict().items()}
+        return {
+            name: v.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, v in self.nets.state_dict().items()
+        }
 
     def load(self, state: State) -> None:
         """Replace parameters and buffers by those of the same name; optimisers go on."""
@@ -113,7 +117,7 @@ class Iteration:
 
     def step(self, exchange: int) -> None:
         """Apply the gradients that an exchange brought."""
-        net = _STEPS.get(Exchange(exchange))
+        net = STEPS.get(Exchange(exchange))
         if net is not None:
             self._segments.optimisers.step(net)
 

@@ -24,6 +24,7 @@ class SpotCheck:
     def __init__(self, spec: NetSpec, nets: PartialGAN, cut: Cut, fooled: float) -> None:
         """`nets` are the whole ones, in training mode, which find generated images probably real
         by `fooled`, on average."""
+        self.nets, self.cut, self.fooled = nets, cut, fooled
         shapes = net_shapes(spec)
         gen, disc = cut.gen(shapes), cut.disc(shapes)
         self._gen_tail = [nets.gen[str(i)] for i in range(gen.tail, gen.length)]
@@ -31,7 +32,6 @@ class SpotCheck:
         self._disc_middle = [nets.disc[str(i)] for i in range(disc.head, disc.tail)]
         self._disc_tail = [nets.disc[str(i)] for i in range(disc.tail, disc.length)]
         self._classes = spec.num_classes
-        self._fooled = fooled
 
     def expected(self, exchange: int, seen: Seen, rows: Tensor) -> dict[str, Tensor]:
         """See `SpotChecker`."""
@@ -58,7 +58,7 @@ class SpotCheck:
             return None
         with torch.no_grad():
             logits = run_blocks([*self._disc_middle, *self._disc_tail], sent["real"].cpu())
-        return float(logits.sigmoid().mean()) - self._fooled
+        return float(logits.sigmoid().mean()) - self.fooled
 
     def _of_tail(self, loss: Callable[[Tensor], Tensor], outputs: Tensor) -> Tensor:
         """Gradient of a loss of the discriminator at its segment's outputs."""

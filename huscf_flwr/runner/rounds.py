@@ -1,0 +1,34 @@
+"""A round that is open: its clients' sessions, and who waits for whom."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from huscf_flwr.runner.cohorts import Cohorts, Seat
+from huscf_flwr.runner.session import Session
+
+IDLE_SECONDS = 0.1
+"""After which `Round.idle` is called again, where it did nothing."""
+
+
+@dataclass
+class Round:
+    """One round.
+
+    Attributes
+    ----------
+    number: which.
+    sessions: by the clients' tokens.
+    cohorts: decides who is waited for.
+    idle: called again and again while no client is there, if there is something to do then;
+        whether it did something.
+    by_seat: the sessions, by their seats.
+    """
+
+    number: int
+    sessions: dict[str, Session]
+    cohorts: Cohorts
+    idle: Callable[[], bool] | None = None
+    by_seat: dict[Seat, Session] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.by_seat = {session.seat: session for session in self.sessions.values()}
