@@ -1,6 +1,7 @@
 """A server's half whose clients' requests a guard looks at first."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,6 +47,22 @@ class Known:
     group: int | None = None
 
 
+class _UsualOf(Mapping[int, UsualFrames]):
+    """What is usual of each client, of all that is known: halves share that."""
+
+    def __init__(self, known: Mapping[int, Known]) -> None:
+        self._known = known
+
+    def __getitem__(self, client: int) -> UsualFrames:
+        return self._known[client].usual
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
 class Guarded:
     """Such a half, a `ServerHalf` itself."""
 
@@ -59,16 +76,15 @@ class Guarded:
         """`known` is of all clients of the round, `peers` are those that this half serves."""
         self._half = half
         self.guard = guard
-        self.usual = {client: own.usual for client, own in known.items()}
+        self.usual = _UsualOf(known)
         self.peers = peers
         checkers = {client: known[client].checker for client in peers}
         self.checkers = {client: own for client, own in checkers.items() if own is not None}
-        groups = {client: known[client].group for client in self.checkers}
-        self.groups = {
-            client: [other for other, its in groups.items() if its == group]
-            for client, group in groups.items()
-            if group is not None
-        }
+        alike: defaultdict[int, list[int]] = defaultdict(list)
+        for client in self.checkers:
+            if (group := known[client].group) is not None:
+                alike[group].append(client)
+        self.groups = {client: group for group in alike.values() for client in group}
         """Of each client that is compared with others: who they are, and itself."""
 
     @property

@@ -11,10 +11,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from huscf_flwr.procedure import ServerIteration
-from huscf_flwr.runner.cohorts import Cohorts, Decision, Seat
+from huscf_flwr.runner.cohorts import Cohorts, Decision
 from huscf_flwr.runner.desks import EchoDesk, SessionDesk
 from huscf_flwr.runner.pace import Pace, Progress, Stopwatch
 from huscf_flwr.runner.patience import Patience
+from huscf_flwr.runner.seats import Seat, Seats
 from huscf_flwr.runner.session import Session, SessionOutcome, SessionPlan, progress_of
 from huscf_flwr.runner.settings import RunnerSettings
 from huscf_flwr.runner.together import TOGETHER_SECONDS, Together
@@ -30,9 +31,11 @@ class _Round:
     number: int
     sessions: dict[str, Session]
     cohorts: Cohorts
+    seats: Seats = field(init=False)
     by_seat: dict[Seat, Session] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.seats = Seats(session.seat for session in self.sessions.values())
         self.by_seat = {session.seat: session for session in self.sessions.values()}
 
 
@@ -151,14 +154,15 @@ class Runner:
 
     def _note_turns(self, round_: _Round) -> None:
         """Say once if some clients begin a round when others have been through with it."""
-        seats = [session.seat for session in round_.sessions.values()]
-        done = sum(seat.finished and not seat.failed for seat in seats)
-        if done and not self._told_of_turns:
+        if self._told_of_turns:
+            return
+        done = sum(seat.finished and not seat.failed for seat in round_.seats)
+        if done:
             self._told_of_turns = True
             self._warn(
-                f"{done} of {len(seats)} clients finished round {round_.number} before others "
-                "began it, so the server's blocks see them in turns: a simulation's pool has too "
-                "few workers to let them advance evenly"
+                f"{done} of {len(round_.sessions)} clients finished round {round_.number} before "
+                "others began it, so the server's blocks see them in turns: a simulation's pool "
+                "has too few workers to let them advance evenly"
             )
 
     def _echo(self, frame: Frame) -> Future[Frame]:
@@ -265,8 +269,7 @@ class Runner:
             while (cohort := self._gather()) is not None:
                 self._iterate(cohort)
                 with self._changed:
-                    sessions = self._round.sessions.values() if self._round else ()
-                    if not any(session.seat.there for session in sessions):
+                    if self._round is None or not self._round.seats.there:
                         self._stopwatch.pause()
                     self._busy = False
                     self._changed.notify_all()
@@ -293,8 +296,7 @@ class Runner:
                 wait_s = None
                 if self._round is not None:
                     self._drop_gone(self._round)
-                    seats = [session.seat for session in self._round.sessions.values()]
-                    decision = self._round.cohorts.next(seats, time.monotonic())
+                    decision = self._round.cohorts.next(self._round.seats, time.monotonic())
                     self._give_up(self._round, decision)
                     if decision.begin:
                         self._busy = True
@@ -385,8 +387,7 @@ class Runner:
             self._changed.notify_all()
 
     def _drop_gone(self, round_: _Round) -> None:
-        seats = [session.seat for session in round_.sessions.values()]
-        for seat in round_.cohorts.gone(seats, time.monotonic()):
+        for seat in round_.cohorts.gone(round_.seats, time.monotonic()):
             session = round_.by_seat[seat]
             gone = f"disconnected in {session.name_of(session.due)}"
             self._fail(session, session.complaint or gone)
