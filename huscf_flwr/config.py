@@ -99,6 +99,12 @@ class RunConfig:
         "nodes' num-partitions, or 2 where they have none",
         at_least=0,
     )
+    fraction_fit: float = key(
+        1.0,
+        "of the clients that are there, how many take part in a round, drawn anew for each",
+        above=0,
+        at_most=1,
+    )
     num_server_rounds: int = key(30, "rounds", at_least=1)
     local_epochs: int = key(5, "passes of the largest client over its data per round", at_least=1)
     batch_size: int = key(64, "images per client and iteration", at_least=2)
@@ -282,6 +288,10 @@ class RunConfig:
     def cohort_size(self) -> int | None:
         """Clients that share an iteration at most; None: all of the round."""
         return None if self.cohort == "all" else int(self.cohort)
+
+    def taking_part(self, clients: int) -> int:
+        """How many of so many clients take part in a round."""
+        return max(1, round(self.fraction_fit * clients))
 
     @property
     def coding(self) -> Coding:

@@ -21,6 +21,7 @@ def key(
     *,
     at_least: float | None = None,
     above: float | None = None,
+    at_most: float | None = None,
     choices: tuple[Value, ...] = (),
     or_number: bool = False,
 ) -> Any:
@@ -28,9 +29,8 @@ def key(
 
     With `or_number` a text may be written as a whole number, and be one beside its choices.
     """
-    limits = {"help": help_, "at_least": at_least, "above": above, "choices": choices}
-    limits["or_number"] = or_number
-    return field(default=default, metadata=limits)
+    limits = {"at_least": at_least, "above": above, "at_most": at_most, "choices": choices}
+    return field(default=default, metadata={"help": help_, "or_number": or_number, **limits})
 
 
 def read_settings(path: str | None, pairs: Iterable[str]) -> dict[str, Any]:
@@ -133,6 +133,8 @@ def check(field_: Field[Any], value: Any) -> None:
         raise UserError(f"{name}={value}: must be at least {limits['at_least']}")
     if limits.get("above") is not None and value <= limits["above"]:
         raise UserError(f"{name}={value}: must be above {limits['above']}")
+    if limits.get("at_most") is not None and value > limits["at_most"]:
+        raise UserError(f"{name}={value}: must be at most {limits['at_most']}")
 
 
 def check_address(name: str, value: str) -> str:

@@ -1,11 +1,12 @@
 """How fast the same work goes unsplit, in-process, and by `flwr run`; memory; predicted times;
-what defences cost; how long scoring takes.
+what defences cost, and what a client does; how long scoring takes.
 
     python -m simulations.benchmark             client iterations per second, three ways
     python -m simulations.benchmark --memory    peak memory of 8 and of 64 in-process clients
     python -m simulations.benchmark --latency   predicted and measured time of an iteration
     python -m simulations.benchmark --defences  time of rounds with them, by that without
     python -m simulations.benchmark --evaluation   seconds of scoring the default run
+    python -m simulations.benchmark --clients   time and memory of one of 8, 64 and 1,000 clients
 
 Each measurement has a process of its own, so that none sees another's threads or memory. A client
 iteration is one batch through one step of both nets. Starting Ray is not counted.
@@ -22,6 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from simulations import many_clients
 from simulations.results import half_interval
 
 ROUNDS, EPOCHS, CLIENTS = 3, 10, 8
@@ -187,6 +189,7 @@ def main() -> None:
     parser.add_argument("--latency", action="store_true", help="compare predictions, not speed")
     parser.add_argument("--defences", action="store_true", help="what defences cost, not speed")
     parser.add_argument("--evaluation", action="store_true", help="how long scoring takes")
+    parser.add_argument("--clients", action="store_true", help="what a client costs, not speed")
     parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.plain:
@@ -199,6 +202,8 @@ def main() -> None:
         _compare_defences()
     elif options.evaluation:
         _time_evaluation()
+    elif options.clients:
+        many_clients.compare()
     else:
         _compare_speed()
 

@@ -118,6 +118,11 @@ def _begin(proxy: ClientProxy, ins: FitIns) -> BegunTraining:
     return proxy.begin(ins)
 
 
+def _finish(trainings: dict[ClientProxy, BegunTraining], proxy: ClientProxy) -> FitRes:
+    """What a client returns; with that, its nets and optimisers are gone."""
+    return trainings.pop(proxy).finish()
+
+
 class InProcessServer(GANServer):
     """Flower's rounds, in which all clients train together step by step."""
 
@@ -139,14 +144,13 @@ class InProcessServer(GANServer):
             {training.number: training.part for training in trainings.values()}, self._workers
         )
         failures += [RuntimeError(f"client {n}: {type(e).__name__}: {e}") for n, e in out.items()]
-        results, more = self._all(
-            {proxy: t.finish for proxy, t in trainings.items() if t.number not in out}
-        )
-        del trainings  # and with them nets and optimisers
+        done = [proxy for proxy, training in trainings.items() if training.number not in out]
+        results, more = self._all({proxy: partial(_finish, trainings, proxy) for proxy in done})
         failures += more
-        pairs = list(results.items())
-        parameters, metrics = self._strategy.aggregate_fit(server_round, pairs, failures)
-        return parameters, metrics, (pairs, failures)
+        parameters, metrics = self._strategy.aggregate_fit(
+            server_round, list(results.items()), failures
+        )
+        return parameters, metrics, ([], failures)  # results are in the models now
 
     def _all(
         self, actions: Mapping[ClientProxy, Callable[[], T]]
@@ -189,6 +193,7 @@ class Engine:
                 f"num-clients={clients}: the run that this one goes on from dealt its data to "
                 f"{dealt} clients"
             )
+        run_config = config.as_dict()
         self._clients = [
             InProcessClient(
                 Context(
@@ -196,7 +201,7 @@ class Engine:
                     node_id=partition,
                     node_config={"partition-id": partition, "num-partitions": clients},
                     state=RecordDict(),
-                    run_config=config.as_dict(),
+                    run_config=run_config,
                 ),
                 client_class,
             )

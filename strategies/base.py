@@ -108,7 +108,9 @@ class GANStrategy(CostingStrategy, EvaluatingStrategy):
         self.devices = ClientDevices(config, base_dir)
         self._scoring = Scoring(config, base_dir, threads=cores_here() if serve else cores())
         # In one process as many as share an iteration: they measure what each will get of it.
-        at_a_time = _MEET_AT_A_TIME if serve else config.cohort_size or _MEET_AT_A_TIME
+        at_a_time = _MEET_AT_A_TIME
+        if not serve and config.cohort_size is not None:
+            at_a_time = min(at_a_time, config.cohort_size)
         before = self.restored
         known = (before.nodes, before.partitions) if before is not None else ()
         self.roster = Roster(config, self.question, self.choose_cuts, at_a_time, *known)
@@ -262,6 +264,7 @@ class GANStrategy(CostingStrategy, EvaluatingStrategy):
         """Instructions for every client: its blocks of its cluster's net, and the round."""
         server_round += self.rounds_before
         present = self.roster.present(client_manager, without=self.defences.excluded)
+        present = self.roster.drawn(present, server_round)
         self._before = self.checkpoint(server_round - 1)
         infos = list(present.values())
         largest = max(info.size for info in infos)
@@ -271,7 +274,11 @@ class GANStrategy(CostingStrategy, EvaluatingStrategy):
         extras = self.open_round(server_round, infos, self._iterations)
         self._given = [(info, self.begins_with(info)) for info in infos]
         instructions = []
+        shared: dict[tuple[int, ...], Parameters] = {}  # many begin with the same tensors
         for proxy, (info, own) in zip(present, self._given, strict=True):
+            same = tuple(id(own[name]) for name in sorted(own))
+            if same not in shared:
+                shared[same] = ndarrays_to_parameters(to_arrays(own))
             config: Config = {
                 **self.config.found,
                 "round": server_round,
@@ -282,7 +289,7 @@ class GANStrategy(CostingStrategy, EvaluatingStrategy):
                 **self._state_places,
                 **extras.get(info.number, {}),
             }
-            fit = FitIns(ndarrays_to_parameters(to_arrays(own)), config)
+            fit = FitIns(shared[same], config)
             self._told_bytes[info.number] = message_bytes(fit)
             instructions.append((proxy, fit))
         return instructions

@@ -52,7 +52,7 @@ class CostingStrategy:
 
     def cohorts(self) -> list[float]:
         """How many clients are in each cohort; cohorts train one after the other."""
-        return [len(self.roster.clients)]
+        return [self.config.taking_part(len(self.roster.clients))]
 
     def latency(self) -> dict[str, Any]:
         """How long an iteration and a round should take, for which devices; None: unknown."""

@@ -237,7 +237,8 @@ class ExchangingStrategy(GANStrategy):
     def cohorts(self) -> list[float]:
         halves = Counter(self.server_half(info) for info in self.roster.clients.values())
         sizes: list[float] = []
-        for clients in halves.values():
+        for of_half in halves.values():
+            clients = self.config.taking_part(of_half)
             count = -(-clients // share(clients, self.config.cohort_size))
             sizes += [clients / count] * count
         return sizes

@@ -1,5 +1,6 @@
 """Base of strategies whose clients are in clusters, as the run key `clusters` says."""
 
+import functools
 import logging
 from collections import Counter
 from dataclasses import replace
@@ -109,8 +110,13 @@ class GroupingStrategy(GANStrategy):
 
     def model_of(self, cluster: int) -> State:
         if self.given and cluster not in self.models:
-            return initial_state(self.config.net_spec, self.config.seed)
+            return self._fresh
         return super().model_of(cluster)
+
+    @functools.cached_property
+    def _fresh(self) -> State:
+        """What clusters begin with that are known from the first round on."""
+        return initial_state(self.config.net_spec, self.config.seed)
 
     def checkpoint(self, server_round: int) -> Checkpoint:
         return replace(super().checkpoint(server_round), probe=self._probing.state())
@@ -120,15 +126,19 @@ class GroupingStrategy(GANStrategy):
     ) -> list[tuple[ClientProxy, EvaluateIns]]:
         """Probes, where some are due, of those clients whose cluster is to be found.
 
-        They are in place of scores that might be due of clients with data of their own; else see
-        `GANStrategy`.
+        These are all who have taken part in a round, or will in the next. Probes are in place of
+        scores that might be due of clients with data of their own; else see `GANStrategy`.
         """
         done = server_round + self.rounds_before
         due = max(1, self.config.warmup_rounds) <= done < self.config.num_server_rounds
+        present = self.roster.connected(client_manager)
+        coming = self.roster.drawn(present, done + 1)
         new = {
             proxy: info
-            for proxy, info in self.roster.connected(client_manager).items()
-            if info.number not in self._probing.found and self._attempts[info.number] < _ATTEMPTS
+            for proxy, info in present.items()
+            if (proxy in coming or info.number in self.assignment)
+            and info.number not in self._probing.found
+            and self._attempts[info.number] < _ATTEMPTS
         }
         self._asked = list(new.values()) if due and self.config.clusters == AUTO else []
         if not self._asked:

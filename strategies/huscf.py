@@ -149,7 +149,7 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
         """The server's new blocks by `ServerBlocks.key`, and the whole net of each cluster."""
         states = {update.info.number: update.state for update in updates}
         halves = {u.info.number: self.server_half(u.info) for u in updates}
-        served = {half: half.state() for half in halves.values()}
+        served = {half: half.state() for half in dict.fromkeys(halves.values())}
         if self.server.shared:
             (server,) = served.values()
             new, models = aggregate_shared(
@@ -220,8 +220,9 @@ class HuSCF(GroupingStrategy, ExchangingStrategy):
 
     def known(self, clients: list[ClientInfo]) -> Mapping[int, Known]:
         config, found = self.config, dict[int, Known]()
+        infos = {info.number: info for info in clients}
         for cluster, members in grouped({i.number: self.cluster_of(i) for i in clients}).items():
-            cuts = {info.number: self.place(info) for info in clients if info.number in members}
+            cuts = {number: self.place(infos[number]) for number in members}
             model = self.model_of(cluster)
             nets = self._nets_at_first.get(cluster) or whole_nets(config.net_spec, model)
             self._nets_at_first[cluster] = nets

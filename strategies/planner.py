@@ -74,7 +74,7 @@ class CutPlanner:
 
     def _make(self, clients: Sequence[ClientInfo]) -> Plan:
         config = self._config
-        cohort = share(len(clients), config.cohort_size)
+        cohort = share(config.taking_part(len(clients)), config.cohort_size)
         fleet = self._devices.fleet(clients, lambda: self._server_flops_per_s(cohort))
         assert fleet is not None
         plan = make_plan(

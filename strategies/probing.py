@@ -9,6 +9,7 @@ from flwr.common import EvaluateIns, EvaluateRes, ndarrays_to_parameters
 from flwr.server.client_proxy import ClientProxy
 from torch import Tensor
 
+from huscf_flwr.clustering.neighbours import looked_at
 from huscf_flwr.clustering.probe import IMAGES, go_on
 from huscf_flwr.config import RunConfig
 from huscf_flwr.nets import DISC, NetShapes, PartialGAN, State, select_blocks, to_arrays
@@ -29,7 +30,8 @@ class Probing:
         self._middle = middle(len(shapes.disc))
         self._disc: State = {}
         self.found: dict[int, np.ndarray] = {}
-        """The middle block's outputs (images, C, H, W), by client."""
+        """The middle block's outputs (images, C, H, W), by client; of many clients, of no more
+        images than are looked at."""
 
     def state(self) -> State:
         """What it takes to go on, see `Checkpoint.probe`; empty before the first probe."""
@@ -95,7 +97,11 @@ class Probing:
                 reasons[info.number] = f"client {info.number} returned a bad probe: {error}"
                 continue
             self.found[info.number] = go_on(nets, outputs, self._held(info)).numpy()
-        self.found = dict(sorted(self.found.items()))
+        most = looked_at(max(1, len(self.found)))
+        self.found = {
+            number: outputs if len(outputs) <= most else outputs[:most].copy()
+            for number, outputs in sorted(self.found.items())
+        }
         return reasons
 
     def _held(self, info: ClientInfo) -> int:

@@ -1,10 +1,12 @@
 """Who takes part in a run: waiting for clients, asking who they are, numbering them."""
 
+import itertools
 import logging
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 from flwr.common import Config, GetPropertiesIns, Scalar
 from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
@@ -21,6 +23,7 @@ log = logging.getLogger("huscf_flwr.strategy")
 
 ChooseCuts = Callable[[list[ClientInfo]], Mapping[int, Cut | None]]
 Present = dict[ClientProxy, ClientInfo]
+_LISTED = 100  # clients that the log names one by one
 
 
 class Roster:
@@ -76,7 +79,7 @@ class Roster:
         if not expected:
             self._wait_for(partitions if partitions > 0 else 2, manager)
         found = self.present(manager)
-        for info in found.values():
+        for info in itertools.islice(found.values(), _LISTED):
             log.info(
                 "client %d: %d images%s%s",
                 info.number,
@@ -84,6 +87,8 @@ class Roster:
                 f" of {info.domain}" if info.domain else " of its own",
                 f", cut {info.cut}" if info.cut else "",
             )
+        if len(found) > _LISTED:
+            log.info("and %d clients more", len(found) - _LISTED)
         return found
 
     def present(self, manager: ClientManager, without: Collection[int] = ()) -> Present:
@@ -103,6 +108,19 @@ class Roster:
         if not found:
             raise UserError("no client that can train is connected: the lines above say why")
         return {p: info for p, info in found.items() if info.number not in without} or found
+
+    def drawn(self, present: Present, server_round: int) -> Present:
+        """Those of the clients that are there who take part in a round: `fraction-fit` of them.
+
+        By lots that each has for the round, whoever else is there.
+        """
+        count = self._config.taking_part(len(present))
+        if count >= len(present):
+            return present
+        highest = max(info.number for info in present.values())
+        lots = np.random.default_rng((self._config.seed, server_round)).random(highest + 1)
+        last = sorted(lots[info.number] for info in present.values())[count - 1]
+        return {p: info for p, info in present.items() if lots[info.number] <= last}
 
     def connected(self, manager: ClientManager) -> Present:
         """The clients met before that are connected now, in the order of their numbers."""

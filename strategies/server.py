@@ -58,7 +58,11 @@ class GANServer(Server):
         self, server_round: int, timeout: float | None
     ) -> tuple[Parameters | None, dict[str, Scalar], FitResultsAndFailures] | None:
         """A round, once; raises `RoundLost` if nobody finishes it."""
-        return super().fit_round(server_round, timeout)
+        found = super().fit_round(server_round, timeout)
+        if found is None:
+            return None
+        parameters, metrics, (_, failures) = found
+        return parameters, metrics, ([], failures)  # results are in the models now
 
     def evaluate_round(
         self, server_round: int, timeout: float | None

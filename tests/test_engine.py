@@ -19,6 +19,7 @@ from huscf_flwr.clients.whole import WholeGANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import initial_state, to_arrays
+from huscf_flwr.nets.saved import unpacked
 from huscf_flwr.procedure import Steps, advance
 from huscf_flwr.runner import in_process
 from huscf_flwr.tensors import Tensors
@@ -77,7 +78,7 @@ def test_optimiser_state_and_place_in_the_data_live_in_the_context(folder: Path)
     start = to_arrays(initial_state(config.net_spec, 0))
     client.fit(start, {"client": 0, "round": 1, "iterations": 2})
     assert context.state["progress"]["iterations"] == 2
-    moments = context.state["optimisers"].to_torch_state_dict()
+    moments = unpacked(context.state["optimisers"]["moments"])
     assert moments["gen.0.embedding.weight/step"].item() == 2
     once, _, _ = client.fit(start, {"client": 0, "round": 2, "iterations": 2})
     again, _, _ = client.fit(start, {"client": 0, "round": 2, "iterations": 2})  # it was spoilt

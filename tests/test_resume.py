@@ -306,23 +306,23 @@ def test_a_device_keeps_its_state_in_a_folder_of_its_own(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     for round_ in (4, 5, 6):
         moments = {"gen.0.weight/step": torch.tensor(float(round_))}
-        save_state(_told(round_), ClientState(10 * round_, moments))
+        save_state(_told(round_), ClientState(10 * round_, moments).packed())
     kept = tmp_path / "huscf-flwr" / "runs" / "of-this-run"
-    assert sorted(path.name for path in kept.iterdir()) == [
-        "client-3-round-5.safetensors",
-        "client-3-round-6.safetensors",
+    assert sorted(str(path.relative_to(kept)) for path in kept.rglob("*.*")) == [
+        "client-3/round-5.safetensors",
+        "client-3/round-6.safetensors",
     ]
     assert [found and found.iterations for found in map(load_state, map(_told, (5, 6, 7)))] == [
         None,
         50,
         60,
     ]
-    _cut_short(kept / "client-3-round-6.safetensors")
+    _cut_short(kept / "client-3" / "round-6.safetensors")
     found = load_state(_told(7))
     assert found is not None and found.iterations == 50
     assert load_state(_told(7, "of-another")) is None
     for run in ("a", "", "secret", "../../d"):
-        save_state(_told(1, run), ClientState(1, {}))
+        save_state(_told(1, run), ClientState(1, {}).packed())
     assert sorted(path.name for path in kept.parent.iterdir()) == ["a", "d", "secret", "unnamed"]
     assert list((tmp_path / "huscf-flwr").iterdir()) == [kept.parent]
     assert [path.name for path in tmp_path.iterdir()] == ["huscf-flwr"]

@@ -8,7 +8,6 @@ import io
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +15,9 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context
+from flwr.app import ConfigRecord, Context
 from flwr.client import NumPyClient
 from flwr.common import Config, NDArrays, Scalar
-from torch import Tensor
 
 from huscf_flwr.clients.insisting import insist
 from huscf_flwr.clients.kept_state import ClientState, load_state, save_state
@@ -47,6 +45,7 @@ from huscf_flwr.nets import (
 from huscf_flwr.nets.generator import Generator
 from huscf_flwr.nets.losses import Losses
 from huscf_flwr.nets.optim import Optimisers
+from huscf_flwr.nets.saved import unpacked
 from huscf_flwr.procedure import ClientHalf, ClientTraining
 from huscf_flwr.system.cpu import peak_memory_mb
 
@@ -212,8 +211,9 @@ class GANClient(NumPyClient, ABC):
         with _named(client):
             half: GANHalf = part.half  # type: ignore[assignment]
             done = self._iterations_before(config) + part.iterations
-            lasting = ClientState(done, half.optimisers.state())
-            self._remember(lasting, int(config["round"]))
+            lasting = ClientState(done, half.optimisers.state()).packed()
+            self._note_progress(done, int(config["round"]))
+            self.context.state["optimisers"] = ConfigRecord({"moments": lasting})
             save_state(config, lasting)
             mean = Losses.mean(part.results)
             metrics: dict[str, Scalar] = {
@@ -359,27 +359,26 @@ class GANClient(NumPyClient, ABC):
     def _take_up(self, half: GANHalf, config: Config) -> None:
         """Go on with the moments of the round before, wherever they are.
 
-        Where this round is repeated, those here are of its first attempt.
+        Those in the context are taken out of it: nobody holds them twice. Where this round is
+        repeated, those there are of its first attempt.
         """
-        progress = self.context.state.config_records.get("progress")
+        records = self.context.state.config_records
+        progress, lasting = records.get("progress"), records.pop("optimisers", None)
         round_ = int(config["round"])
-        if progress and int(progress["round"]) < round_:  # type: ignore[arg-type]
-            record = self.context.state.array_records["optimisers"]
-            half.optimisers.load(record.to_torch_state_dict())
+        if progress and lasting and int(progress["round"]) < round_:  # type: ignore[arg-type]
+            half.optimisers.load(unpacked(lasting["moments"]))  # type: ignore[arg-type]
         elif (found := load_state(config)) is not None:
             try:
                 half.optimisers.load(found.moments)
             except ValueError as error:
                 log.warning("client %s: its optimisers begin afresh: %s", config["client"], error)
-            self._remember(found, round_ - 1)
+            self._note_progress(found.iterations, round_ - 1)
         else:
-            self.context.state.config_records.pop("progress", None)
+            records.pop("progress", None)
 
-    def _remember(self, lasting: ClientState, round_: int) -> None:
-        progress = ConfigRecord({"iterations": lasting.iterations, "round": round_})
+    def _note_progress(self, iterations: int, round_: int) -> None:
+        progress = ConfigRecord({"iterations": iterations, "round": round_})
         self.context.state["progress"] = progress
-        moments: OrderedDict[str, Tensor] = OrderedDict(lasting.moments)
-        self.context.state["optimisers"] = ArrayRecord(moments)
 
     def _iterations_before(self, config: Config) -> int:
         record = self.context.state.config_records.get("progress")

@@ -14,7 +14,7 @@ from flwr.common import Config
 
 from huscf_flwr.errors import cause
 from huscf_flwr.nets import State
-from huscf_flwr.nets.saved import BrokenFile, load_tensors, save_tensors
+from huscf_flwr.nets.saved import BrokenFile, load_tensors, packed, save_packed
 
 log = logging.getLogger(__name__)
 
@@ -29,17 +29,25 @@ class ClientState(NamedTuple):
     iterations: int
     moments: State
 
+    def packed(self) -> bytes:
+        """For `save_state`; by `nets.saved.unpacked`, the moments."""
+        return packed(self.moments, {"iterations": self.iterations})
 
-def save_state(config: Config, state: ClientState) -> None:
-    """Save what lasts after the round that `config` describes; a warning where that fails."""
+
+def save_state(config: Config, content: bytes) -> None:
+    """Save what lasts after the round that `config` describes, as `ClientState.packed` gave it.
+
+    A warning where that fails.
+    """
     folder = _folder(config, "state-dir")
     client, round_ = int(config["client"]), int(config["round"])
     try:
         if folder == _own_folder_of(config):
             run_folder(config)
-        facts = {"iterations": state.iterations}
-        save_tensors(folder / f"client-{client}-round-{round_}.safetensors", state.moments, facts)
-        for old in _files(folder, client)[:-_ROUNDS]:
+        own = _of_client(folder, client)
+        own.mkdir(exist_ok=True)
+        save_packed(own / f"round-{round_}.safetensors", content)
+        for old in _files(own)[:-_ROUNDS]:
             old.unlink(missing_ok=True)
     except OSError as error:
         log.warning("client %d: its state is not kept in %s: %s", client, folder, cause(error))
@@ -51,7 +59,7 @@ def load_state(config: Config) -> ClientState | None:
     """
     round_, client = int(config["round"]), int(config["client"])
     for key in ("state-dir", "resume-dir"):
-        for file in reversed(_files(_folder(config, key), client)):
+        for file in reversed(_files(_of_client(_folder(config, key), client))):
             if _round(file) >= round_:
                 continue
             try:
@@ -101,9 +109,14 @@ def _forget_old_runs(folder: Path) -> None:
         shutil.rmtree(run, ignore_errors=True)
 
 
-def _files(folder: Path, client: int) -> list[Path]:
+def _of_client(folder: Path, client: int) -> Path:
+    """A client's own part of a folder: nobody looks for its files among those of thousands."""
+    return folder / f"client-{client}"
+
+
+def _files(folder: Path) -> list[Path]:
     """What a client has kept, in the order of the rounds."""
-    return sorted(folder.glob(f"client-{client}-round-*.safetensors"), key=_round)
+    return sorted(folder.glob("round-*.safetensors"), key=_round)
 
 
 def _round(file: Path) -> int:

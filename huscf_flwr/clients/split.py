@@ -64,7 +64,8 @@ class SplitGANClient(ExchangingGANClient):
 
     def begin(self, parameters: NDArrays, config: Config) -> ClientTraining:
         part = super().begin(parameters, config)
-        self._first = parameters, self._iterations_before(config)
+        if self.config.audit_due(int(config["round"])):
+            self._first = parameters, self._iterations_before(config)
         return part
 
     def finish(

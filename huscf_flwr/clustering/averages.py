@@ -4,7 +4,7 @@ A client's version of a block is its own copy, or the server's where the server 
 for it. Pure functions on states.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ def weighted_average(states: Sequence[State], weights: Sequence[float]) -> State
     """
     if len(states) == 1:
         return dict(states[0])
-    return {name: _average([state[name] for state in states], weights) for name in states[0]}
+    return _by_name(states, weights, _average)
 
 
 def trimmed_average(states: Sequence[State], weights: Sequence[float]) -> State:
@@ -35,7 +35,21 @@ def trimmed_average(states: Sequence[State], weights: Sequence[float]) -> State:
     """
     if len(states) < _TRIMMED_FROM:
         return weighted_average(states, weights)
-    return {name: _trimmed([state[name] for state in states], weights) for name in states[0]}
+    return _by_name(states, weights, _trimmed)
+
+
+def _by_name(
+    states: Sequence[State],
+    weights: Sequence[float],
+    average: Callable[[list[Tensor], Sequence[float]], Tensor],
+) -> State:
+    found: State = {}
+    for name, first in states[0].items():
+        values = [state[name] for state in states]
+        # Where all have the server's version, there is nothing to average.
+        same = all(value is first for value in values)
+        found[name] = first if same else average(values, weights)
+    return found
 
 
 def _trimmed(values: list[Tensor], weights: Sequence[float]) -> Tensor:
@@ -108,13 +122,17 @@ def aggregate_shared(
     block that a member holds, the server's new version of the others.
     """
     versions = {k: {**server, **clients[k]} for k in sorted(clients)}
-    everyone = average(list(versions.values()), [global_weights[k] for k in versions])
-    new_server = {name: everyone[name] for name in server}
+
+    def averaged(
+        names: Collection[str], members: Iterable[int], shares: Mapping[int, float]
+    ) -> State:
+        own = [{name: versions[k][name] for name in names} for k in members]
+        return average(own, [shares[k] for k in members])
+
+    new_server = averaged(server, versions, global_weights)
     models = {}
     for cluster, members in clusters.items():
-        inside = average([versions[k] for k in members], [cluster_weights[k] for k in members])
         held = set().union(*(clients[k].keys() for k in members))
-        models[cluster] = {
-            name: inside[name] if name in held else new_server[name] for name in sorted(inside)
-        }
+        inside = averaged(held, members, cluster_weights)
+        models[cluster] = dict(sorted({**new_server, **inside}.items()))
     return new_server, models

@@ -11,7 +11,7 @@ A silhouette of mean activations, in its place, falls with every label that clie
 domains to values that unequal shares of one domain exceed. Pure functions on arrays.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -25,6 +25,7 @@ MOST_IMAGES = 32_768
 that is 32 each, and takes 20 s; of fewer images, some are nobody's neighbours by chance."""
 
 _NONE = 1e-12
+_ROWS = 128  # of images at a time: fewer take longer each
 
 Array = np.ndarray
 
@@ -45,30 +46,49 @@ def find_clusters(activations: Sequence[Array]) -> Array:
     """
     found, sizes = neighbour_counts(activations)
     expected = np.outer(sizes, sizes) / (sizes.sum() - sizes)[:, None] if len(sizes) > 1 else found
-    squares = sizes**2
-    labels, groups = np.arange(len(sizes)), list(range(len(sizes)))
-    while len(groups) > 1:
-        here = np.ix_(groups, groups)
-        counts, images = found[here], sizes[groups]
-        among_all = counts / expected[here]
-        # In the two groups alone: an image's client has no neighbours in itself.
-        of_others = (images - squares[groups] / images)[:, None]
-        share = counts / np.maximum(counts + counts.diagonal()[:, None], _NONE)
-        among_two = share * (images + of_others) / images
+    squares, labels = sizes**2, np.arange(len(sizes))
+    ratio = np.zeros((len(sizes), len(sizes)))
+
+    def compare(group: int) -> None:
+        """Work out anew how often a group and each other are neighbours, by the rarer way."""
+        ratio[group] = ratio[:, group] = 0.0
+        others = np.flatnonzero(labels == np.arange(len(labels)))
+        others = others[others != group]
+        both = []
+        for one, other in ((group, others), (others, group)):
+            counts, own = found[one, other], found.diagonal()[one]
+            among_all = counts / expected[one, other]
+            # In the two groups alone: an image's client has no neighbours in itself.
+            of_others = sizes[one] - squares[one] / sizes[one]
+            share = counts / np.maximum(counts + own, _NONE)
+            both.append((among_all, share * (sizes[other] + of_others) / sizes[other]))
         # Both have to find neighbours in the other: a lone client finds them somewhere, always.
-        ratio, among_two = (np.sqrt(r * r.T) for r in (among_all, among_two))
-        ratio[among_two < CONNECTED] = 0.0
-        np.fill_diagonal(ratio, 0.0)
-        first, second = sorted(np.unravel_index(ratio.argmax(), ratio.shape))
-        if ratio[first, second] < CONNECTED:
+        (all_here, two_here), (all_there, two_there) = both
+        among_all, among_two = np.sqrt(all_here * all_there), np.sqrt(two_here * two_there)
+        ratio[group, others] = np.where(among_two < CONNECTED, 0.0, among_all)
+        ratio[others, group] = ratio[group, others]
+
+    for group in range(len(sizes)):
+        compare(group)
+    best = ratio.argmax(axis=1)
+    while True:
+        most = ratio[np.arange(len(best)), best]
+        first = int(most.argmax())
+        if most[first] < CONNECTED:
             break
-        kept, joined = groups[first], groups.pop(second)
+        kept, joined = sorted((first, int(best[first])))
         for table in (found, expected):
             table[kept] += table[joined]
             table[:, kept] += table[:, joined]
         sizes[kept] += sizes[joined]
         squares[kept] += squares[joined]
         labels[labels == joined] = kept
+        ratio[joined] = ratio[:, joined] = 0.0
+        compare(kept)
+        # Of the others, the best is another one only if it was one of these, or is the new one.
+        behind = np.isin(best, (kept, joined)) | (ratio[:, kept] >= most)
+        behind[kept] = True
+        best[behind] = ratio[behind].argmax(axis=1)
     return np.unique(labels, return_inverse=True)[1].astype(int)
 
 
@@ -82,7 +102,7 @@ def neighbour_counts(activations: Sequence[Array]) -> tuple[Array, Array]:
     -------
     (clients, clients), whose rows sum to the client's images; and these, float64 (clients,).
     """
-    most = max(2, MOST_IMAGES // len(activations))
+    most = looked_at(len(activations))
     sets = [
         np.unique(a.reshape(len(a), -1)[:most].astype(np.float32), axis=0) for a in activations
     ]
@@ -91,11 +111,33 @@ def neighbour_counts(activations: Sequence[Array]) -> tuple[Array, Array]:
     everyone = np.concatenate(sets)
     squares = (everyone**2).sum(axis=1)
     found = np.zeros((len(sets), len(sets)))
-    if len(sets) > 1:
-        for client, images in enumerate(sets):
-            distances = squares - 2 * images @ everyone.T  # but for what is the same in a row
-            distances[:, owner == client] = np.inf
-            count = min(NEIGHBOURS, len(everyone) - len(images))
-            nearest = np.argpartition(distances, count - 1, axis=1)[:, :count]
+    ends = np.cumsum(sizes.astype(int))
+    for begin, end in _together(ends) if len(sets) > 1 else ():
+        first, last = ends[begin] - len(sets[begin]), ends[end - 1]
+        # But for what is the same in a row.
+        distances = squares - 2 * everyone[first:last] @ everyone.T
+        for client in range(begin, end):
+            own = slice(ends[client] - len(sets[client]), ends[client])
+            rows = distances[own.start - first : own.stop - first]
+            rows[:, own] = np.inf
+            count = min(NEIGHBOURS, len(everyone) - len(rows))
+            nearest = np.argpartition(rows, count - 1, axis=1)[:, :count]
             found[client] = np.bincount(owner[nearest].ravel(), minlength=len(sets)) / count
     return found, sizes
+
+
+def looked_at(clients: int) -> int:
+    """How many images of each of so many clients are looked at, at most."""
+    return max(2, MOST_IMAGES // clients)
+
+
+def _together(ends: Array) -> Iterator[tuple[int, int]]:
+    """Clients, from one to before another, whose images are worth one multiplication.
+
+    `ends` are the places where the images of each client end.
+    """
+    begin, done = 0, 0
+    for client, end in enumerate(ends):
+        if end - done >= _ROWS or client == len(ends) - 1:
+            yield begin, client + 1
+            begin, done = client + 1, end

@@ -93,7 +93,7 @@ class Domain:
     train: LabelledImages
     test: LabelledImages
 
-    @property
+    @functools.cached_property
     def missing_classes(self) -> list[int]:
         """Labels, in order, of training images of which none is held out to score them."""
         found: list[int] = np.setdiff1d(self.train.labels, self.test.labels).tolist()

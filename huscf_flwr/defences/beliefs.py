@@ -24,11 +24,13 @@ class Beliefs:
     def __init__(self, lots: random.Random) -> None:
         """`lots` say which iterations."""
         self._found: defaultdict[int, list[float]] = defaultdict(list)
+        self._means: dict[int, float] = {}
         self._random = lots
 
     def begin_round(self) -> None:
         """Nobody is known."""
         self._found.clear()
+        self._means.clear()
 
     def due(self, clients: Collection[int]) -> set[int]:
         """Whose is to be taken in an iteration of theirs."""
@@ -41,6 +43,8 @@ class Beliefs:
     def add(self, client: int, belief: float) -> None:
         """How much more probably real than generated ones a batch of real images looks."""
         self._found[client].append(belief)
+        if self._known(client):
+            self._means[client] = statistics.fmean(self._found[client])
 
     def outliers(self, group: Collection[int]) -> set[int]:
         """Clients of whom nets that they share with a group, and know something, believe little.
@@ -48,13 +52,15 @@ class Beliefs:
         Each is compared with the others. Nobody, while a quarter of the group is not known, or
         there are fewer than three.
         """
-        found = {c: statistics.fmean(self._found[c]) for c in group if self._known(c)}
+        found = {c: self._means[c] for c in group if c in self._means}
         if len(found) < max(_PEERS, _QUORUM * len(group)):
             return set()
-        low = set()
-        for client, own in found.items():
-            usual = statistics.median_low(b for other, b in found.items() if other != client)
-            if usual > _KNOWING and own < _LEAST * usual:
+        order = sorted(found, key=lambda client: found[client])
+        beliefs = [found[client] for client in order]
+        middle, low = (len(order) - 2) // 2, set()
+        for place, client in enumerate(order):
+            usual = beliefs[middle if middle < place else middle + 1]  # of the others
+            if usual > _KNOWING and beliefs[place] < _LEAST * usual:
                 low.add(client)
         return low
 

@@ -7,7 +7,7 @@ alike, sends for generated images, and that ratio with the ratios of the others.
 
 import math
 import random
-import statistics
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from huscf_flwr.defences.beliefs import Beliefs
+from huscf_flwr.defences.middle import Middle
 from huscf_flwr.tensors import Checked, Tensors
 
 
@@ -40,7 +41,6 @@ UsualFrames = Sequence[Mapping[str, Usual]]
 
 _SAMPLE = 3.0
 _PEERS = 3
-_TWO = 2
 _PACE = 0.1  # of the mean over iterations
 _NOTHING = 1e-12
 _GROSS = 2.0  # times the limit: less is cut, and not held against anybody
@@ -64,12 +64,15 @@ class Guard:
     fewer than three, over all. A client is refused for the rest of the round if what it sends is
     twice as large as the limit exchange after exchange, or if its gradients, as far as the server
     can tell what they should be, point elsewhere, or if its images are not what their labels say.
-    Halves may ask at the same time: what is kept is by client, and a client has one half.
     """
 
     def __init__(self, seed: int | None = None) -> None:
         """`seed` is of the lots that say who is looked at; without, nobody can know them."""
+        self.turn = threading.Lock()
+        """Whoever holds it asks: halves of the server are computed at the same time."""
         self._levels: defaultdict[str, dict[int, float]] = defaultdict(dict)
+        self._middles: defaultdict[str, dict[int | None, Middle]] = defaultdict(dict)
+        """Of the ratios of a round, by tensor and by the first client of a half; None: of all."""
         self.met: set[int] = set()
         """Who has been looked at in its first iteration."""
         self.suspects: set[int] = set()
@@ -86,6 +89,7 @@ class Guard:
         """Everybody is welcome again; who was refused is looked at."""
         self.suspects = set(self.refused)
         self._strikes, self.refused = {}, {}
+        self._middles.clear()
         self.beliefs.begin_round()
         self.clipped.clear()
 
@@ -103,30 +107,32 @@ class Guard:
         ----------
         exchange: which it is, from 0.
         requests: what clients send, by number.
-        usual: what is usual of all clients of the round, by number.
-        peers: the clients of the same half of the server.
+        usual: what is usual of all clients of the round, by number; the same until it ends.
+        peers: the clients of the same half of the server, the same until the round ends; no
+            client is in two halves.
         name_of: the exchange's name, for the reason of a refusal.
         """
         found: dict[int, dict[str, Tensor]] = {
             client: {**sent} for client, sent in requests.items()
         }
         times: dict[int, float] = {}
+        group = next(iter(peers)) if len(peers) >= _PEERS else None
         for name in next(iter(requests.values())):
             sizes = {client: _size(tensors, name) for client, tensors in requests.items()}
-            levels = self._levels[f"{exchange}/{name}"]
+            key = f"{exchange}/{name}"
+            levels, middles = self._levels[key], self._middles[key]
             for client, size in sizes.items():
                 level = math.log(size.whole)
                 levels[client] = (1 - _PACE) * levels.get(client, level) + _PACE * level
-            # Who has sent nothing so far counts as usual, so that the first is bounded, too.
-            ratios = [
-                levels[client] - math.log(usual[client][exchange][name].level)
-                if client in levels
-                else 0.0
-                for client in (peers if len(peers) >= _PEERS else usual)
-            ]
-            if len(ratios) == _TWO:
-                ratios.append(0.0)  # or either of them could say what is usual for the other
-            now = statistics.median_low(ratios)
+                ratio = self._ratio(key, client, usual[client][exchange][name])
+                for middle in middles.values():
+                    middle.update(client, ratio)
+            if group not in middles:
+                among = usual if group is None else peers
+                middles[group] = Middle(
+                    {c: self._ratio(key, c, usual[c][exchange][name]) for c in among}
+                )
+            now = middles[group].low()
             for client, size in sizes.items():
                 own = usual[client][exchange][name]
                 limit = own.tolerance * math.exp(now) * own.level
@@ -141,6 +147,12 @@ class Guard:
                 excess = f"{times[client]:.3g} times as large as the most that is usual"
                 self._strike(client, 1.0, f"sent values {excess}, in {name_of} and before")
         return {client: tensors for client, tensors in found.items() if client not in self.refused}
+
+    def _ratio(self, key: str, client: int, usual: Usual) -> float:
+        """How large its tensors have been, by what is usual; its logarithm."""
+        levels = self._levels[key]
+        # Who has sent nothing so far counts as usual, so that the first is bounded, too.
+        return levels[client] - math.log(usual.level) if client in levels else 0.0
 
     def spot_checked(self, clients: Collection[int]) -> set[int]:
         """Whose gradients are looked at in an iteration of theirs that begins."""
@@ -196,6 +208,7 @@ class Guard:
     def restore(self, state: Mapping[str, Mapping[int, float]]) -> None:
         """Take over what `state` gave."""
         self._levels = defaultdict(dict, {key: dict(levels) for key, levels in state.items()})
+        self._middles.clear()
 
 
 def _cosine(sent: Tensor, expected: Tensor) -> float:

@@ -1,6 +1,7 @@
 """A server's half whose clients' requests a guard looks at first."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,6 +47,22 @@ class Known:
     group: int | None = None
 
 
+class _UsualOf(Mapping[int, UsualFrames]):
+    """What is usual of each client, of all that is known: halves share that."""
+
+    def __init__(self, known: Mapping[int, Known]) -> None:
+        self._known = known
+
+    def __getitem__(self, client: int) -> UsualFrames:
+        return self._known[client].usual
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
 class Guarded:
     """Such a half, a `ServerHalf` itself."""
 
@@ -60,16 +77,15 @@ class Guarded:
         self.half = half
         self.guard = guard
         self.known = known
-        self.usual = {client: own.usual for client, own in known.items()}
+        self.usual = _UsualOf(known)
         self.peers = peers
         checkers = {client: known[client].checker for client in peers}
         self.checkers = {client: own for client, own in checkers.items() if own is not None}
-        groups = {client: known[client].group for client in self.checkers}
-        self.groups = {
-            client: [other for other, its in groups.items() if its == group]
-            for client, group in groups.items()
-            if group is not None
-        }
+        alike: defaultdict[int, list[int]] = defaultdict(list)
+        for client in self.checkers:
+            if (group := known[client].group) is not None:
+                alike[group].append(client)
+        self.groups = {client: group for group in alike.values() for client in group}
         """Of each client that is compared with others: who they are, and itself."""
 
     @property
@@ -117,16 +133,17 @@ class GuardedIteration:
         """Compute an exchange for all whom the guard lets through."""
         name, half = self._names[exchange], self._half
         sent = {k: t if isinstance(t, Checked) else Checked(t) for k, t in requests.items()}
-        found = self._guard.bounded(exchange, sent, half.usual, half.peers, name)
-        for client in found.keys() & self._seen.keys():
-            rows = self._guard.rows(len(next(iter(found[client].values()), ())))
-            due = half.checkers[client].expected(exchange, self._seen[client], rows)
-            if due:
-                self._guard.spot_check(client, found[client], due, rows, name)
-        for client in found.keys() & self._looked_at:
-            belief = half.checkers[client].belief(exchange, found[client])
-            if belief is not None:
-                self._guard.believe(client, belief, half.groups[client])
+        with self._guard.turn:
+            found = self._guard.bounded(exchange, sent, half.usual, half.peers, name)
+            for client in found.keys() & self._seen.keys():
+                rows = self._guard.rows(len(next(iter(found[client].values()), ())))
+                due = half.checkers[client].expected(exchange, self._seen[client], rows)
+                if due:
+                    self._guard.spot_check(client, found[client], due, rows, name)
+            for client in found.keys() & self._looked_at:
+                belief = half.checkers[client].belief(exchange, found[client])
+                if belief is not None:
+                    self._guard.believe(client, belief, half.groups[client])
         good = {client: sent for client, sent in found.items() if client not in self.refused}
         if not good:
             return {}

@@ -33,8 +33,8 @@ def moves(before: State, after: State) -> dict[str, float]:
     squares: defaultdict[str, list[np.ndarray]] = defaultdict(list)
     for name, value in after.items():
         if value.is_floating_point():
-            change = value.double() - before[name].double()
-            squares[_block(name)].append(change.square().flatten().numpy())
+            change = np.subtract(value.numpy(), before[name].numpy(), dtype=np.float64)
+            squares[_block(name)].append(np.square(change, out=change).ravel())
     return {block: float(np.sqrt(np.concatenate(v).mean())) for block, v in squares.items()}
 
 

@@ -91,7 +91,7 @@ class Generator(nn.Module):
         """Write parameters and everything needed to rebuild the net; raises OSError."""
         state = {f"{GEN}.{name}": v.contiguous() for name, v in self.gen.state_dict().items()}
         header = {_FORMAT: json.dumps(asdict(self.spec))}  # one key: their order is random
-        write(path, state, header, durable=False)
+        write(path, state, header)
 
 
 def load_generator(path: str | Path, net: str = "") -> Generator:

@@ -1,5 +1,6 @@
 """Parameters and buffers of blocks by name, and modules made of them."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -69,13 +70,27 @@ def _whole(blocks: Blocks) -> nn.Module:
 
 def state_names(spec: NetSpec, blocks: BlockIndices) -> list[str]:
     """Names of the parameters and buffers of these blocks, sorted."""
-    return sorted(select_blocks(_whole(unfilled_blocks(spec)).state_dict(), blocks))
+    wanted = _of_blocks(blocks)
+    return [name for name in _names(spec) if _block(name) in wanted]
+
+
+@functools.lru_cache(maxsize=32)
+def _names(spec: NetSpec) -> tuple[str, ...]:
+    return tuple(sorted(_whole(unfilled_blocks(spec)).state_dict()))
 
 
 def select_blocks(state: State, blocks: BlockIndices) -> State:
     """The part of a state that belongs to these blocks, sorted by name."""
-    wanted = {(net, str(index)) for net, indices in blocks.items() for index in indices}
-    return {name: state[name] for name in sorted(state) if tuple(name.split(".")[:2]) in wanted}
+    wanted = _of_blocks(blocks)
+    return {name: state[name] for name in sorted(state) if _block(name) in wanted}
+
+
+def _of_blocks(blocks: BlockIndices) -> set[tuple[str, ...]]:
+    return {(net, str(index)) for net, indices in blocks.items() for index in indices}
+
+
+def _block(name: str) -> tuple[str, ...]:
+    return tuple(name.split(".")[:2])
 
 
 def to_arrays(state: State) -> list[np.ndarray]:

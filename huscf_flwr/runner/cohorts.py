@@ -4,11 +4,11 @@ No threads and no clocks: the times at which things happened go in, decisions co
 advance evenly: nobody begins an iteration while somebody who is there has not done the one before.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
-from huscf_flwr.procedure import ServerHalf
 from huscf_flwr.runner.patience import Patience
+from huscf_flwr.runner.seats import Due, Seat, Seats
 
 
 def share(clients: int, size: int | None) -> int:
@@ -19,48 +19,6 @@ def share(clients: int, size: int | None) -> int:
     if size is None or clients <= size:
         return clients
     return -(-clients // -(-clients // size))
-
-
-@dataclass(eq=False)
-class Seat:
-    """What there is to know of a client in order to wait for it or not.
-
-    Attributes
-    ----------
-    client: its number.
-    half: the server's half it trains with; an iteration is of clients of one half.
-    iterations: how many it has to do in the round.
-    iteration: the one it is in or will begin.
-    joined: whether it has ever connected.
-    failed: whether it is out of the round.
-    ready: whether it has sent what its iteration begins with.
-    lagging: whether it was given up waiting for, and has not been heard of since.
-    since: when it connected, was answered or sent something: whatever came last.
-    used_s: for how long it kept others waiting beyond what is usual.
-    gone_at: when its connection broke, or None.
-    """
-
-    client: int
-    half: ServerHalf
-    iterations: int
-    iteration: int = 0
-    joined: bool = False
-    failed: bool = False
-    ready: bool = False
-    lagging: bool = False
-    since: float = 0.0
-    used_s: float = 0.0
-    gone_at: float | None = None
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more is expected of it."""
-        return self.failed or self.iteration >= self.iterations
-
-    @property
-    def there(self) -> bool:
-        """Whether the others advance with it."""
-        return self.joined and not self.finished and not self.lagging
 
 
 @dataclass(frozen=True)
@@ -98,43 +56,45 @@ class Cohorts:
     size: int | None
     patience: Patience
     grace_s: float
-    together: Collection[int] = frozenset()
+    together: Set[int] = frozenset()
     together_s: float = 0.0
     _given_up: set[int] = field(default_factory=set, init=False)
 
-    def gone(self, seats: Iterable[Seat], now: float) -> list[Seat]:
+    def gone(self, seats: Seats, now: float) -> list[Seat]:
         """Whose connection broke too long ago."""
-        return [seat for seat, back_by in self._broken(seats) if now >= back_by]
+        return [seat for seat, back_by in self._broken(seats.broken) if now >= back_by]
 
-    def next(self, seats: Sequence[Seat], now: float) -> Decision:
+    def next(self, seats: Seats, now: float) -> Decision:
         """The next iteration, if it can begin now."""
-        there = [seat for seat in seats if seat.there]
-        wait_s = self._until_back(seats, now)
-        if not any(seat.ready for seat in there):
-            return Decision(wait_s=wait_s)
-        if (together_s := self._until_together(seats, now)) > 0:
-            return Decision(wait_s=together_s if wait_s is None else min(together_s, wait_s))
-        level = min(seat.iteration for seat in there)
-        due = [seat for seat in there if seat.iteration == level]
-        waiting = {id(s.half): self._of_half(s.half, due, seats) for s in due}
-        for ready, late, absent in waiting.values():
-            wanted = share(len(ready) + len(late), self.size)
-            if len(ready) >= wanted and not absent:
-                return Decision(begin=ready[:wanted])
+        wait_s = self._until_back(seats.broken, now)
         # Time runs from when the last of them was busy with something else than waiting.
-        first = min(seat.since for seat in there if seat.ready)
-        for half, (ready, late, absent) in waiting.items():
-            busy = max([first, *(seat.since for seat in late)])
-            late_s = busy + self.patience.seconds(0) - now if late else 0.0
+        first = seats.ready_since
+        if first is None:
+            return Decision(wait_s=wait_s)
+        if (together_s := self._until_together(seats, first, now)) > 0:
+            return Decision(wait_s=together_s if wait_s is None else min(together_s, wait_s))
+        halves = seats.due()
+        for due in halves:
+            wanted = share(len(due.ready) + len(due.late), self.size)
+            if len(due.ready) >= wanted and not self._awaited(due, seats):
+                return Decision(begin=seats.at(due.ready[:wanted]))
+        for due in halves:
+            absent = self._awaited(due, seats)
+            busy = max(first, due.heard[-1][0]) if due.late else first
+            late_s = busy + self.patience.seconds(0) - now if due.late else 0.0
             # Who never came may be on its way; how fast others are says nothing of that.
             absent_s = busy + self.patience.longest_s - now if absent else 0.0
             if late_s <= 0 and absent_s <= 0:
-                if ready and absent:
-                    self._given_up.add(half)
-                begin = ready[: share(len(ready), self.size)]
-                return Decision(begin=begin, late=late, absent=absent if ready else 0)
-            if late and late_s <= 0:
-                return Decision(late=late)
+                if due.ready and absent:
+                    self._given_up.add(id(due.half))
+                begin = due.ready[: share(len(due.ready), self.size)]
+                return Decision(
+                    begin=seats.at(begin),
+                    late=seats.at(due.late),
+                    absent=absent if due.ready else 0,
+                )
+            if due.late and late_s <= 0:
+                return Decision(late=seats.at(due.late))
             left_s = min(seconds for seconds in (late_s, absent_s) if seconds > 0)
             wait_s = left_s if wait_s is None else min(left_s, wait_s)
         return Decision(wait_s=wait_s)
@@ -149,24 +109,18 @@ class Cohorts:
         back_s = self._until_back(seats, now)
         return Decision(wait_s=left_s if back_s is None else min(left_s, back_s))
 
-    def _of_half(
-        self, half: ServerHalf, due: Sequence[Seat], seats: Sequence[Seat]
-    ) -> tuple[list[Seat], list[Seat], int]:
-        """Who is ready, who is not, and how many never came but are waited for."""
-        here = [seat for seat in due if seat.half is half]
-        absent = [s for s in seats if not s.joined and not s.finished and s.half is half]
-        awaited = 0 if self.size is not None or id(half) in self._given_up else len(absent)
-        return [s for s in here if s.ready], [s for s in here if not s.ready], awaited
+    def _awaited(self, due: Due, seats: Seats) -> int:
+        """How many of a half never came but are waited for."""
+        if self.size is not None or id(due.half) in self._given_up:
+            return 0
+        return seats.coming_to(due.half)
 
-    def _until_together(self, seats: Sequence[Seat], now: float) -> float:
-        """Seconds for which those who are ready to begin the round wait for the others."""
-        coming = [seat for seat in seats if not seat.joined and not seat.finished]
-        if not any(seat.client in self.together for seat in coming) or any(
-            seat.iteration for seat in seats
-        ):
+    def _until_together(self, seats: Seats, first: float, now: float) -> float:
+        """Seconds for which those who are ready to begin the round, the first of them since
+        `first`, wait for the others."""
+        if seats.begun or self.together.isdisjoint(seats.coming):
             return 0.0
-        together_s = min(self.together_s, self.patience.longest_s)
-        return min(seat.since for seat in seats if seat.ready) + together_s - now
+        return first + min(self.together_s, self.patience.longest_s) - now
 
     def _until_back(self, seats: Iterable[Seat], now: float) -> float | None:
         return min((max(0.0, back_by - now) for _, back_by in self._broken(seats)), default=None)

@@ -23,6 +23,7 @@ from huscf_flwr.procedure import (
 from huscf_flwr.runner.cohorts import Cohorts
 from huscf_flwr.runner.pace import Pace, Progress, Stopwatch
 from huscf_flwr.runner.patience import Patience
+from huscf_flwr.runner.seats import Seats
 from huscf_flwr.runner.session import Session, SessionOutcome, SessionPlan, progress_of
 from huscf_flwr.runner.stacked import Groups
 from huscf_flwr.tensors import TensorError, Tensors
@@ -119,6 +120,7 @@ class _Drive:
         groups: Groups,
     ) -> None:
         self._sessions = sessions
+        self._seats = Seats(session.seat for session in sessions.values())
         self._clients = clients
         self._cohorts = cohorts
         self._workers = workers
@@ -145,8 +147,7 @@ class _Drive:
         self._stopwatch.pause()
 
     def _next_cohort(self) -> list[Session]:
-        seats = [session.seat for session in self._sessions.values()]
-        begin = self._cohorts.next(seats, _NOW).begin
+        begin = self._cohorts.next(self._seats, _NOW).begin
         if begin:
             self._stopwatch.begin(len(begin), time.monotonic())
         return [self._sessions[seat.client] for seat in begin]

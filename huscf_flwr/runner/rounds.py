@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from huscf_flwr.runner.cohorts import Cohorts, Seat
+from huscf_flwr.runner.cohorts import Cohorts
+from huscf_flwr.runner.seats import Seat, Seats
 from huscf_flwr.runner.session import Session
 
 IDLE_SECONDS = 0.1
@@ -21,6 +22,7 @@ class Round:
     cohorts: decides who is waited for.
     idle: called again and again while no client is there, if there is something to do then;
         whether it did something.
+    halves: the seats of the clients of each half of the server, by its id.
     by_seat: the sessions, by their seats.
     """
 
@@ -28,7 +30,12 @@ class Round:
     sessions: dict[str, Session]
     cohorts: Cohorts
     idle: Callable[[], bool] | None = None
+    halves: dict[int, Seats] = field(init=False)
     by_seat: dict[Seat, Session] = field(init=False)
 
     def __post_init__(self) -> None:
+        seats: dict[int, list[Seat]] = {}
+        for session in self.sessions.values():
+            seats.setdefault(id(session.plan.half), []).append(session.seat)
+        self.halves = {half: Seats(of_half) for half, of_half in seats.items()}
         self.by_seat = {session.seat: session for session in self.sessions.values()}

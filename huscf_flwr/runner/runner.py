@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 
 from huscf_flwr.procedure import ServerIteration
-from huscf_flwr.runner.cohorts import Cohorts, Decision, Seat
+from huscf_flwr.runner.cohorts import Cohorts, Decision
 from huscf_flwr.runner.desks import EchoDesk, SessionDesk
 from huscf_flwr.runner.pace import Pace, Progress, Stopwatch
 from huscf_flwr.runner.patience import Patience
@@ -156,14 +156,15 @@ class Runner:
 
     def _note_turns(self, round_: Round) -> None:
         """Say once if some clients begin a round when others have been through with it."""
-        seats = [session.seat for session in round_.sessions.values()]
-        done = sum(seat.finished and not seat.failed for seat in seats)
-        if done and not self._told_of_turns:
+        if self._told_of_turns:
+            return
+        done = sum(seat.finished and not seat.failed for seat in round_.by_seat)
+        if done:
             self._told_of_turns = True
             self._warn(
-                f"{done} of {len(seats)} clients finished round {round_.number} before others "
-                "began it, so the server's blocks see them in turns: a simulation's pool has too "
-                "few workers to let them advance evenly"
+                f"{done} of {len(round_.sessions)} clients finished round {round_.number} before "
+                "others began it, so the server's blocks see them in turns: a simulation's pool "
+                "has too few workers to let them advance evenly"
             )
 
     def _echo(self, frame: Frame) -> Future[Frame]:
@@ -319,12 +320,9 @@ class Runner:
     def _decide(self, round_: Round) -> Decision:
         """What to do next, of the halves that are not busy; waiting for one holds up no other."""
         self._drop_gone(round_)
-        seats: dict[int, list[Seat]] = {}
-        for session in round_.sessions.values():
-            seats.setdefault(id(session.plan.half), []).append(session.seat)
         waits: list[float] = []
-        for half in seats.keys() - self._busy:
-            decision = round_.cohorts.next(seats[half], time.monotonic())
+        for half in round_.halves.keys() - self._busy:
+            decision = round_.cohorts.next(round_.halves[half], time.monotonic())
             self._give_up(round_, decision)
             if decision.begin or decision.late:
                 return decision
@@ -333,8 +331,8 @@ class Runner:
 
     def _halves(self) -> set[int]:
         """Those with clients that go on."""
-        sessions = self._round.sessions.values() if self._round else ()
-        return {id(session.plan.half) for session in sessions if session.seat.there}
+        halves = self._round.halves if self._round else {}
+        return {half for half, seats in halves.items() if seats.there}
 
     def _give_up(self, round_: Round, decision: Decision) -> None:
         limit = self._patience.in_words(0)
@@ -415,8 +413,8 @@ class Runner:
             self._changed.notify_all()
 
     def _drop_gone(self, round_: Round) -> None:
-        seats = [session.seat for session in round_.sessions.values()]
-        for seat in round_.cohorts.gone(seats, time.monotonic()):
+        now = time.monotonic()
+        for seat in [s for of in round_.halves.values() for s in round_.cohorts.gone(of, now)]:
             session = round_.by_seat[seat]
             gone = f"disconnected in {session.name_of(session.due)}"
             self._fail(session, session.complaint or gone)

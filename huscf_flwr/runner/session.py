@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from huscf_flwr.procedure import ServerHalf
-from huscf_flwr.runner.cohorts import Seat
 from huscf_flwr.runner.pace import Progress
+from huscf_flwr.runner.seats import Seat
 from huscf_flwr.tensors import Checked, TensorError, Tensors, check_tensors
 from huscf_flwr.wire.channel import IterationLost, SessionError
 from huscf_flwr.wire.frames import Frame, FrameKey

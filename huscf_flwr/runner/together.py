@@ -6,7 +6,7 @@ No threads and no clocks: how rounds went goes in, whom the next one waits for c
 
 from collections.abc import Iterable
 
-from huscf_flwr.runner.cohorts import Seat
+from huscf_flwr.runner.seats import Seat
 from huscf_flwr.runner.session import SessionPlan
 
 TOGETHER_SECONDS = 10.0

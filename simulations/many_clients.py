@@ -1,0 +1,123 @@
+"""What a client costs in the in-process engine, by how many there are.
+
+    python -m simulations.benchmark --clients
+
+The default run on at most 64 images a client, four iterations a round. Times of scoring are left
+out; what is between iterations is divided by clients and rounds, the page included.
+"""
+
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flwr.common import Parameters, Scalar
+from flwr.server.client_manager import ClientManager
+
+from huscf_flwr.config import RunConfig
+from huscf_flwr.procedure import ClientTraining
+from huscf_flwr.system.cpu import keep_freed_memory, peak_memory_mb
+from simulations.engine import Engine
+from strategies.huscf import HuSCF
+
+CLIENTS = (8, 64, 1000)
+_ROUNDS, _ITERATIONS = 4, 4
+_PROJECT = Path(__file__).resolve().parents[1]
+
+
+class Cost(NamedTuple):
+    """Milliseconds of a client iteration, and of a client between the iterations of two rounds;
+    peak memory in MiB; threads."""
+
+    iteration_ms: float
+    between_ms: float
+    memory_mb: float
+    threads: int
+
+
+class Timed(HuSCF):
+    """Notes how long iterations and scoring take, and all else from the first round on."""
+
+    training_s = scoring_s = began = between_s = 0.0
+    threads = 0
+
+    def initialize_parameters(self, client_manager: ClientManager) -> Parameters:
+        found = super().initialize_parameters(client_manager)
+        self.began = time.monotonic()
+        return found
+
+    def train_in_process(
+        self, clients: Mapping[int, ClientTraining], workers: Executor
+    ) -> Mapping[int, BaseException]:
+        began = time.monotonic()
+        found = super().train_in_process(clients, workers)
+        self.training_s += time.monotonic() - began
+        self.threads = threading.active_count()
+        return found
+
+    def evaluate(
+        self, server_round: int, parameters: Parameters
+    ) -> tuple[float, dict[str, Scalar]] | None:
+        began = time.monotonic()
+        found = super().evaluate(server_round, parameters)
+        self.scoring_s += time.monotonic() - began
+        return found
+
+    def finish(self) -> None:
+        """The last round is over: its scores in full are not wanted."""
+        self.between_s = time.monotonic() - self.began - self.training_s - self.scoring_s
+
+
+def cost(clients: int) -> Cost:
+    """Of a client among so many, in this process."""
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        config = RunConfig(
+            strategy=f"{Timed.__module__}:{Timed.__name__}",
+            num_clients=clients,
+            max_client_images=64,
+            num_server_rounds=_ROUNDS,
+            local_epochs=_ITERATIONS,
+            evaluate_every=2,
+            output_dir=str(Path(folder) / "run"),
+        )
+        engine = Engine(config, folder)
+        engine.run()
+    timed = engine.strategy
+    assert isinstance(timed, Timed)
+    of_all = 1e3 / (_ROUNDS * clients)
+    return Cost(
+        of_all / _ITERATIONS * timed.training_s,
+        of_all * timed.between_s,
+        peak_memory_mb(),
+        timed.threads,
+    )
+
+
+def compare() -> None:
+    """Print what a client costs, each number of clients in a process of its own."""
+    print(f"{'clients':>8}{'ms an iteration':>17}{'ms between':>12}{'MiB each':>10}{'threads':>9}")
+    first: Cost | None = None
+    for clients in CLIENTS:
+        command = [sys.executable, "-m", __name__, str(clients)]
+        done = subprocess.run(command, cwd=_PROJECT, capture_output=True, text=True, check=True)
+        found: Any = Cost(*json.loads(done.stdout.splitlines()[-1]))
+        first = first or found
+        more = (found.memory_mb - first.memory_mb) / max(1, clients - CLIENTS[0])
+        print(
+            f"{clients:8}{found.iteration_ms:17.1f}{found.between_ms:12.1f}{more:10.2f}"
+            f"{found.threads:9}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    logging.disable(logging.INFO)
+    print(json.dumps(cost(int(sys.argv[1]))))
