@@ -57,9 +57,7 @@ class RunConfig:
         "labels, some have less, as in the paper; dirichlet: random shares of every class",
         choices=PARTITIONS,
     )
-    dirichlet_alpha: float = key(
-        0.5, "for partition=dirichlet: the lower, the more unequal", above=0
-    )
+    dirichlet_alpha: float = key(0.5, "of partition=dirichlet: the lower, the less even", above=0)
     max_client_images: int = key(
         0,
         "images dealt to a client at most, 0 for no limit; in a non-iid partition some have at "
@@ -100,10 +98,7 @@ class RunConfig:
         at_least=0,
     )
     fraction_fit: float = key(
-        1.0,
-        "of the clients that are there, how many take part in a round, drawn anew for each",
-        above=0,
-        at_most=1,
+        1.0, "part of the clients that trains in a round, drawn anew for each", above=0, at_most=1
     )
     num_server_rounds: int = key(30, "rounds", at_least=1)
     local_epochs: int = key(5, "passes of the largest client over its data per round", at_least=1)
@@ -215,14 +210,10 @@ class RunConfig:
     runner_bind: str = key("127.0.0.1:0", "host:port the runner listens on; port 0: any free")
     runner_address: str = key("", "host:port the clients dial; empty: what runner-bind got")
     wire: str = key(
-        "float32",
-        "what is exchanged is sent as it is, or in half the bytes (bfloat16) or a quarter (int8)",
-        choices=tuple(CODINGS),
+        "float32", "how values are sent; in half the bytes, or a quarter", choices=tuple(CODINGS)
     )
     runners: str = key(
-        "",
-        "flwr run: host:port of each huscf runner, comma separated, who compute the server's part "
-        "for a share of the clients each; empty: it is computed where the run is",
+        "", "flwr run: host:port of each huscf runner, comma separated; empty: none"
     )
     runner_kit: str = key("", "the runners' kit, a folder: see huscf runner --help")
     runner_sync_every: int = key(

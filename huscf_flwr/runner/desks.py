@@ -7,9 +7,36 @@ from typing import Protocol
 import torch
 
 from huscf_flwr.runner.session import Session
+from huscf_flwr.runner.tokens import EchoTokens
 from huscf_flwr.tensors import TensorError, check_values
 from huscf_flwr.wire.channel import SessionError
 from huscf_flwr.wire.frames import Frame
+
+
+class Echoes:
+    """Frames that come back as they are, for those who have a token for it."""
+
+    def __init__(self) -> None:
+        self.tokens = EchoTokens()
+        self._waiting: list[tuple[Frame, Future[Frame]]] = []
+
+    def take(self, frame: Frame) -> Future[Frame]:
+        """One that will come back."""
+        future: Future[Frame] = Future()
+        self._waiting.append((frame, future))
+        return future
+
+    def answer(self) -> None:
+        """Give all back."""
+        for frame, future in self._waiting:
+            future.set_result(frame)
+        self._waiting.clear()
+
+    def end(self, reason: str) -> None:
+        """None comes back any more."""
+        for _, future in self._waiting:
+            future.set_exception(SessionError(reason))
+        self._waiting.clear()
 
 
 class EchoDesk:

@@ -39,3 +39,23 @@ class Round:
             seats.setdefault(id(session.plan.half), []).append(session.seat)
         self.halves = {half: Seats(of_half) for half, of_half in seats.items()}
         self.by_seat = {session.seat: session for session in self.sessions.values()}
+
+    def note_on_turns(self) -> str:
+        """What there is to say if a client begins when others have been through with it."""
+        done = sum(seat.finished and not seat.failed for seat in self.by_seat)
+        if not done:
+            return ""
+        return (
+            f"{done} of {len(self.sessions)} clients finished round {self.number} before others "
+            "began it, so the server's blocks see them in turns: a simulation's pool has too few "
+            "workers to let them advance evenly"
+        )
+
+    def note_on_absent(self, absent: int, waited_s: float) -> str:
+        """What there is to say if so many clients did not come, and are not waited for."""
+        return (
+            f'cohort="all", but {absent} of {len(self.sessions)} clients did not come within '
+            f"straggler-timeout={waited_s:g} s: the rest of round {self.number} goes on with "
+            "those who are there. In a simulation, no more clients train at a time than its pool "
+            "has workers: give it as many, or use huscf train"
+        )

@@ -12,14 +12,14 @@ from concurrent.futures import Future
 
 from huscf_flwr.procedure import ServerIteration
 from huscf_flwr.runner.cohorts import Cohorts, Decision
-from huscf_flwr.runner.desks import EchoDesk, SessionDesk
+from huscf_flwr.runner.desks import EchoDesk, Echoes, SessionDesk
 from huscf_flwr.runner.pace import Pace, Progress, Stopwatch
 from huscf_flwr.runner.patience import Patience
 from huscf_flwr.runner.rounds import IDLE_SECONDS, Round
 from huscf_flwr.runner.session import Session, SessionOutcome, SessionPlan, progress_of
 from huscf_flwr.runner.settings import RunnerSettings
 from huscf_flwr.runner.together import TOGETHER_SECONDS, Together
-from huscf_flwr.runner.tokens import EchoTokens, holder_of
+from huscf_flwr.runner.tokens import holder_of
 from huscf_flwr.system.cpu import cores, use_threads
 from huscf_flwr.tensors import TensorError, Tensors
 from huscf_flwr.wire.channel import RECONNECT_SECONDS, Desk, SessionError
@@ -40,7 +40,6 @@ class Runner:
         warn: called with one line about each client that is dropped, from any thread.
         """
         self.settings = settings
-        self._echo_tokens = EchoTokens()
         self._warn = warn
         self._changed = threading.Condition()
         self._round: Round | None = None
@@ -48,7 +47,7 @@ class Runner:
         self._idle: Callable[[], bool] = lambda: False
         self._stopwatch = Stopwatch()
         self._patience = Patience(settings.straggler_timeout)
-        self._echoes: list[tuple[Frame, Future[Frame]]] = []
+        self._echoes = Echoes()
         self._error: BaseException | None = None
         self._closed = False
         self._together = Together()
@@ -123,7 +122,7 @@ class Runner:
     def echo_token(self, seconds: float) -> str:
         """A token for a client that measures its link, good for so long."""
         with self._changed:
-            return self._echo_tokens.new(time.monotonic(), seconds)
+            return self._echoes.tokens.new(time.monotonic(), seconds)
 
     def close(self) -> None:
         """Stop the threads; sessions still open get a `SessionError`."""
@@ -139,13 +138,15 @@ class Runner:
         """See `wire.channel.Reception`."""
         now = time.monotonic()
         with self._changed:
-            if self._echo_tokens.good(token, now):
+            if self._echoes.tokens.good(token, now):
                 return EchoDesk(self._echo, self.settings.straggler_timeout)
             session = holder_of(token, self._round.sessions) if self._round else None
             if session is None or self._round is None:
                 raise SessionError("unknown token: no open round expects this client")
-            if not session.seat.joined:
-                self._note_turns(self._round)
+            new = not session.seat.joined and not self._told_of_turns
+            if new and (note := self._round.note_on_turns()):
+                self._told_of_turns = True
+                self._warn(note)
             if session.restless:
                 self._fail(session, session.complaint or "connects again and again")
             if session.failure is not None:
@@ -154,25 +155,10 @@ class Runner:
             self._changed.notify_all()
             return SessionDesk(self, session, self.settings.round_timeout)
 
-    def _note_turns(self, round_: Round) -> None:
-        """Say once if some clients begin a round when others have been through with it."""
-        if self._told_of_turns:
-            return
-        done = sum(seat.finished and not seat.failed for seat in round_.by_seat)
-        if done:
-            self._told_of_turns = True
-            self._warn(
-                f"{done} of {len(round_.sessions)} clients finished round {round_.number} before "
-                "others began it, so the server's blocks see them in turns: a simulation's pool "
-                "has too few workers to let them advance evenly"
-            )
-
     def _echo(self, frame: Frame) -> Future[Frame]:
-        future: Future[Frame] = Future()
         with self._changed:
-            self._echoes.append((frame, future))
             self._changed.notify_all()
-        return future
+            return self._echoes.take(frame)
 
     def submit(self, session: Session, connection: int, frame: Frame) -> Future[Frame]:
         """Take a client's frame; its answer, or that of the same frame sent before.
@@ -289,17 +275,14 @@ class Runner:
                 for session in self._round.sessions.values() if self._round else ():
                     if not session.seat.finished:
                         self._fail(session, stopped)
-                for _, echo in self._echoes:
-                    echo.set_exception(SessionError(stopped))
+                self._echoes.end(stopped)
                 self._changed.notify_all()
 
     def _gather(self) -> list[Session] | None:
         """Wait until an iteration can begin; its cohort, nobody to be idle, None to close."""
         with self._gathering, self._changed:  # one thread at a time has all this to look at
             while not self._closed and self._error is None:
-                while self._echoes:
-                    frame, future = self._echoes.pop(0)
-                    future.set_result(frame)
+                self._echoes.answer()
                 decision = self._decide(self._round) if self._round is not None else Decision()
                 if self._round is not None and decision.begin:
                     half, now = id(decision.begin[0].half), time.monotonic()
@@ -345,13 +328,7 @@ class Runner:
             )
             self._charge(session, self._patience.seconds(0))
         if decision.absent:
-            self._warn(
-                f'cohort="all", but {decision.absent} of {len(round_.sessions)} clients did not '
-                f"come within straggler-timeout={self._patience.longest_s:g} s: the rest of "
-                f"round {round_.number} goes on with those who are there. In a simulation, no "
-                "more clients train at a time than its pool has "
-                "workers: give it as many, or use huscf train"
-            )
+            self._warn(round_.note_on_absent(decision.absent, self._patience.longest_s))
 
     def _iterate(self, cohort: Sequence[Session]) -> None:
         iteration = cohort[0].plan.half.iteration({s.plan.client: s.plan.place for s in cohort})
