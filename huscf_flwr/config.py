@@ -193,8 +193,7 @@ class RunConfig:
     cohort: str = key(
         "4",
         "clients that share an iteration: all of a round, as in the paper, who are waited for "
-        "(all); or at most so many, whoever is ready: the fewer, the more steps the server's "
-        "blocks take",
+        "(all); or at most so many, whoever is ready: the fewer, the more steps on the server",
         choices=("all",),
         or_number=True,
     )
@@ -210,15 +209,13 @@ class RunConfig:
     runner_bind: str = key("127.0.0.1:0", "host:port the runner listens on; port 0: any free")
     runner_address: str = key("", "host:port the clients dial; empty: what runner-bind got")
     wire: str = key(
-        "float32", "how values are sent; in half the bytes, or a quarter", choices=tuple(CODINGS)
+        "float32",
+        "what is exchanged is sent as it is, or in half the bytes (bfloat16) or a quarter (int8)",
+        choices=tuple(CODINGS),
     )
-    runners: str = key(
-        "", "flwr run: host:port of each huscf runner, comma separated; empty: none"
-    )
+    runners: str = key("", "host:port of each huscf runner, comma separated; empty: none")
     runner_kit: str = key("", "the runners' kit, a folder: see huscf runner --help")
-    runner_sync_every: int = key(
-        1, "iterations after which runners average their blocks; 1: gradients, in each", at_least=1
-    )
+    runner_sync_every: int = key(1, "iterations after which runners average", at_least=1)
     device: str = key("auto", "where torch computes", choices=("auto", "cpu", "cuda"))
 
     evaluate_every: int = key(4, "rounds between scores; the last is scored", at_least=1)
@@ -266,14 +263,11 @@ class RunConfig:
             )
         if self.audit_every and self.image_size < SMALLEST:
             raise UserError(
-                f"audit-every={self.audit_every}: images of fewer than {SMALLEST} pixels are not "
-                "compared"
+                f"audit-every={self.audit_every}: needs images of {SMALLEST} pixels or more"
             )
-        if self.straggler_timeout >= self.round_timeout:
-            raise UserError(
-                f"straggler-timeout={self.straggler_timeout:g} must be below "
-                f"round-timeout={self.round_timeout:g}"
-            )
+        late, whole = self.straggler_timeout, self.round_timeout
+        if late >= whole:
+            raise UserError(f"straggler-timeout={late:g} must be below round-timeout={whole:g}")
 
     @property
     def cohort_size(self) -> int | None:

@@ -120,5 +120,5 @@ def test_what_a_client_tells_is_checked(spoil: dict[str, Scalar], message: str) 
 
 
 def test_images_that_are_too_small_to_compare_are_refused() -> None:
-    with pytest.raises(UserError, match="images of fewer than 12 pixels are not compared"):
+    with pytest.raises(UserError, match="needs images of 12 pixels or more"):
         tiny(audit_every=1, image_size=8)
