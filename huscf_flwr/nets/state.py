@@ -46,8 +46,10 @@ class PartialGAN(nn.Module):
         own = {name: state[name] for name in self.state_dict() if name in state}
         for dtype in {value.dtype for value in own.values() if value.is_floating_point()}:
             self.to(dtype)
-        # With channels last, convolutions are faster: on two cores an iteration by a seventh.
-        self.to(device).to(memory_format=torch.channels_last)
+        self.to(device)
+        for parameter in self.parameters():
+            if parameter.dim() == 4:  # then convolutions are faster: an iteration by a seventh
+                parameter.data = parameter.contiguous(memory_format=torch.channels_last)
         self.load_state_dict(own)
 
     def load(self, state: State) -> None:
