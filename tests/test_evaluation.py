@@ -210,7 +210,7 @@ def test_dropout_is_torchs() -> None:
 
 def test_classifiers_trained_at_the_same_time_are_as_if_alone() -> None:
     tasks = [partial(train_classifier, *vars(images(80, seed=s)).values(), 3, s) for s in (0, 1)]
-    alone = [task().state_dict() for task in tasks]
+    alone = [side_by_side([task], 1)[0].state_dict() for task in tasks]
     both = [classifier.state_dict() for classifier in side_by_side(tasks, 2)]
     for one, other in zip(alone, both, strict=True):
         for name, value in one.items():

@@ -55,6 +55,14 @@ def run(config: RunConfig, folder: Path, client: type[SplitGANClient] = SplitGAN
     return strategy
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """For runners here and elsewhere, as sums differ a little by threads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runners]:
     with runners(tmp_path_factory.mktemp("runners"), 2) as started:

@@ -21,7 +21,7 @@ class Round:
     sessions: by the clients' tokens.
     cohorts: decides who is waited for.
     idle: called again and again while no client is there, if there is something to do then;
-        whether it did something.
+        whether it did something. Where there is such a thing, one thread computes at a time.
     halves: the seats of the clients of each half of the server, by its id.
     by_seat: the sessions, by their seats.
     """
@@ -39,6 +39,10 @@ class Round:
             seats.setdefault(id(session.plan.half), []).append(session.seat)
         self.halves = {half: Seats(of_half) for half, of_half in seats.items()}
         self.by_seat = {session.seat: session for session in self.sessions.values()}
+
+    def at_once(self, threads: int) -> int:
+        """How many iterations compute at once; the same all round, as sums differ by threads."""
+        return 1 if self.idle else max(1, min(len(self.halves), threads))
 
     def note_on_turns(self) -> str:
         """What there is to say if a client begins when others have been through with it."""

@@ -283,18 +283,20 @@ class Runner:
         with self._gathering, self._changed:  # one thread at a time has all this to look at
             while not self._closed and self._error is None:
                 self._echoes.answer()
-                decision = self._decide(self._round) if self._round is not None else Decision()
-                if self._round is not None and decision.begin:
+                round_ = self._round
+                if round_ is not None and round_.idle and self._busy:
+                    round_ = None  # all runners do the same in one order: one thing at a time
+                decision = self._decide(round_) if round_ is not None else Decision()
+                if round_ is not None and decision.begin:
                     half, now = id(decision.begin[0].half), time.monotonic()
                     self._busy.add(half)
                     self._stopwatch.begin(len(decision.begin), now, half)
-                    at_once = min(len(self._halves()), len(self._threads))
-                    use_threads(max(1, cores() // max(1, at_once)))
-                    return [self._round.by_seat[seat] for seat in decision.begin]
+                    use_threads(max(1, cores() // round_.at_once(len(self._threads))))
+                    return [round_.by_seat[seat] for seat in decision.begin]
                 if decision.late:
                     continue
-                if self._round is not None and self._round.idle and not self._halves():
-                    self._idle = self._round.idle
+                if round_ is not None and round_.idle and not self._halves():
+                    self._idle = round_.idle
                     self._busy.add(_NONE)
                     return []
                 self._changed.wait(decision.wait_s)
