@@ -1,14 +1,19 @@
-"""How fast the same work goes unsplit, in-process, and by `flwr run`; memory; predicted times;
-what defences cost, and what a client does; how long scoring takes.
+"""How fast this is, what it costs, and where the time goes.
 
-    python -m simulations.benchmark             client iterations per second, three ways
-    python -m simulations.benchmark --memory    peak memory of 8 and of 64 in-process clients
-    python -m simulations.benchmark --latency   predicted and measured time of an iteration
-    python -m simulations.benchmark --defences  time of rounds with them, by that without
-    python -m simulations.benchmark --evaluation   seconds of scoring the default run
-    python -m simulations.benchmark --clients   time and memory of one of 8, 64 and 1,000 clients
+    python -m simulations.benchmark              all of it, in half an hour
+    python -m simulations.benchmark speed        some of it
 
-Each measurement has a process of its own, so that none sees another's threads or memory. A client
+    speed       client iterations per second: unsplit, in-process, by `flwr run`; medians of three
+    memory      peak memory of 8 and of 64 in-process clients
+    latency     predicted and measured time of an iteration
+    defences    time of rounds with them, by that without
+    evaluation  seconds of scoring the default run
+    clients     time and memory of one of 8, 64 and 1,000 clients
+    launches    what an iteration launches on a GPU, counted on the processor
+    runners     how much faster two runners are than one
+
+`speed` draws where the cores' time goes by each road, as runs/benchmark.png: see `parts`. Each
+measurement has a process of its own, so that none sees another's threads or memory. A client
 iteration is one batch through one step of both nets. Starting Ray is not counted.
 """
 
@@ -23,11 +28,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from simulations import many_clients
+from simulations import launches, many_clients, parts, runners
 from simulations.results import half_interval
 
 ROUNDS, EPOCHS, CLIENTS = 3, 10, 8
-_TURNS = 8
+_TURNS, _DEFENCES_TURNS = 3, 8
 _FEDERATION = f"num-supernodes={CLIENTS} client-resources-num-cpus=1 init-args-num-cpus=4"
 PROJECT = Path(__file__).resolve().parents[1]
 SETTINGS = {
@@ -38,8 +43,8 @@ SETTINGS = {
 }
 
 
-def plain() -> float:
-    """Client iterations per second of whole nets trained one after the other, plain PyTorch."""
+def plain() -> parts.Parts:
+    """Of whole nets trained one after the other, plain PyTorch."""
     from huscf_flwr.config import RunConfig
     from huscf_flwr.data.batches import BatchStream
     from huscf_flwr.data.draws import seeded
@@ -64,13 +69,14 @@ def plain() -> float:
         work.append((trainer, stream))
     largest = max(len(stream) for _, stream in work)
     iterations = EPOCHS * -(-largest // config.batch_size)
-    started = time.monotonic()
+    watch, computed_s = parts.Watch(), time.process_time()
     for round_ in range(ROUNDS):
         for trainer, stream in work:
             batches = stream.starting_at(round_ * iterations)
             for index in range(iterations):
                 trainer.iteration(batches(index))
-    return ROUNDS * CLIENTS * iterations / (time.monotonic() - started)
+    computed_s = time.process_time() - computed_s
+    return watch.parts(ROUNDS * CLIENTS * iterations, computed_s, 0.0)
 
 
 def in_process(folder: Path, clients: int = CLIENTS, **settings: object) -> dict[str, Any]:
@@ -112,16 +118,67 @@ def _summary(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "runs" / "latest" / "summary.json").read_text())  # type: ignore[no-any-return]
 
 
-def _compare_speed() -> None:
-    command = [sys.executable, "-m", "simulations.benchmark", "--plain"]
+_TIMED = f"{parts.TimedHuSCF.__module__}:{parts.TimedHuSCF.__name__}"
+
+
+def _plain_road() -> parts.Parts:
+    command = [sys.executable, "-m", "simulations.benchmark", "plain"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
-    base = float(done.stdout)
-    print(f"{'':28}{'client iterations/s':>20}{'of plain':>10}")
-    print(f"{'plain PyTorch, unsplit':28}{base:20.1f}{1:10.2f}", flush=True)
-    for label, measure in (("in-process", in_process), ("flwr run, four workers", flwr_run)):
-        with tempfile.TemporaryDirectory() as folder:
-            speed = measure(Path(folder))["iterations_per_second"]
-        print(f"{label:28}{speed:20.1f}{speed / base:10.2f}", flush=True)
+    return parts.Parts(*json.loads(done.stdout))
+
+
+def _in_process_road() -> parts.Parts:
+    with tempfile.TemporaryDirectory() as folder:
+        in_process(Path(folder), strategy=_TIMED)
+        return _parts(Path(folder) / "runs" / "latest")
+
+
+def _flwr_road(**settings: object) -> parts.Parts:
+    with tempfile.TemporaryDirectory() as folder:
+        flwr_run(Path(folder), strategy=_TIMED, **settings)
+        return _parts(Path(folder) / "flwr")
+
+
+def _parts(run: Path) -> parts.Parts:
+    return parts.Parts(*json.loads((run / parts.FILE).read_text()))
+
+
+ROADS = {
+    "plain PyTorch, unsplit": _plain_road,
+    "in-process": _in_process_road,
+    "flwr run, four workers": _flwr_road,
+    "flwr run, wire=bfloat16": lambda: _flwr_road(wire="bfloat16"),
+    "flwr run, wire=int8": lambda: _flwr_road(wire="int8"),
+}
+
+
+def _compare_speed() -> None:
+    cores = len(os.sched_getaffinity(0))
+    print(f"{'':26}{'iterations/s':>13}{'of plain':>9}{'':3}milliseconds of a core, of each:")
+    print(f"{'':26}{'':22}{'clients':>11}{'server':>9}{'other':>9}{'idle':>9}", flush=True)
+    found: dict[str, list[parts.Parts]] = {road: [] for road in ROADS}
+    ratios: dict[str, list[float]] = {road: [] for road in ROADS}
+    for _ in range(_TURNS):
+        for road, measure in ROADS.items():
+            found[road].append(measure())
+            ratios[road].append(next(iter(found.values()))[-1].all / found[road][-1].all)
+            _print_road(road, found[road][-1], ratios[road][-1], cores)
+    print("medians")
+    medians = {
+        road: parts.Parts(*map(statistics.median, zip(*found[road], strict=True)))
+        for road in ROADS
+    }
+    for road, median in medians.items():
+        _print_road(road, median, statistics.median(ratios[road]), cores)
+    path = PROJECT / "runs" / "benchmark.png"
+    path.parent.mkdir(exist_ok=True)
+    parts.picture(medians, path)
+    print(f"picture: {path}")
+
+
+def _print_road(road: str, of: parts.Parts, ratio: float, cores: int) -> None:
+    numbers = "".join(f"{value:9.1f}" for value in of)
+    print(f"{road:26}{1e3 * cores / of.all:13.1f}{ratio:9.2f}  {numbers}", flush=True)
 
 
 def _compare_memory() -> None:
@@ -138,7 +195,7 @@ def _compare_memory() -> None:
 
 def _compare_latency() -> None:
     print(f"{'seconds of an iteration':28}{'predicted':>12}{'measured':>12}{'ratio':>8}")
-    for label, measure in (("in-process", in_process), ("flwr run, over gRPC", flwr_run)):
+    for label, measure in (("in-process", in_process), ("flwr run, over TLS", flwr_run)):
         with tempfile.TemporaryDirectory() as folder:
             latency = measure(Path(folder), devices="measured")["latency"]
         predicted, measured = latency["predicted_s"], latency["measured_s"]
@@ -150,7 +207,7 @@ def _compare_latency() -> None:
 def _compare_defences() -> None:
     """In turns, so that what else the machine does is the same for both."""
     ratios = []
-    for _ in range(_TURNS):
+    for _ in range(_DEFENCES_TURNS):
         speeds = []
         for on in ("false", "true"):
             with tempfile.TemporaryDirectory() as folder:
@@ -180,32 +237,32 @@ def _time_evaluation() -> None:
         print(f"scores {label:16}{time.monotonic() - started:8.2f} s", flush=True)
 
 
+MEASUREMENTS = {
+    "speed": _compare_speed,
+    "memory": _compare_memory,
+    "latency": _compare_latency,
+    "defences": _compare_defences,
+    "evaluation": _time_evaluation,
+    "clients": many_clients.compare,
+    "launches": launches.main,
+    "runners": runners.compare,
+}
+
+
 def main() -> None:
     """See the module's text."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--memory", action="store_true", help="compare memory, not speed")
-    parser.add_argument("--latency", action="store_true", help="compare predictions, not speed")
-    parser.add_argument("--defences", action="store_true", help="what defences cost, not speed")
-    parser.add_argument("--evaluation", action="store_true", help="how long scoring takes")
-    parser.add_argument("--clients", action="store_true", help="what a client costs, not speed")
-    parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.plain:
-        print(plain())
-    elif options.memory:
-        _compare_memory()
-    elif options.latency:
-        _compare_latency()
-    elif options.defences:
-        _compare_defences()
-    elif options.evaluation:
-        _time_evaluation()
-    elif options.clients:
-        many_clients.compare()
-    else:
-        _compare_speed()
+    names = [*MEASUREMENTS, "plain"]
+    parser.add_argument("what", nargs="*", choices=[*names, []], metavar="what", help="see above")
+    what = parser.parse_args().what
+    if what == ["plain"]:
+        print(json.dumps(plain()))
+        return
+    for name in what or MEASUREMENTS:
+        print(f"\n{name}\n", flush=True)
+        MEASUREMENTS[name]()
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from huscf_flwr.split.cuts import Cut
 from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from huscf_flwr.split.segments import all_segments
 from huscf_flwr.system.cpu import use_threads
-from huscf_flwr.wire.grpc import GrpcChannel
+from huscf_flwr.wire.tls_channel import TlsChannel
 
 NARROW = 16
 
@@ -171,7 +171,7 @@ def measure(started: Runners, every: int) -> Measured:
     def train(round_: int, client: int, token: str, iterations: int) -> None:
         use_threads(1)
         place = remote.place_of(client)
-        channel = GrpcChannel(
+        channel = TlsChannel(
             place.address, token, place.certificate, dial_timeout=30.0, round_timeout=600.0
         )
         try:
@@ -227,14 +227,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--every", type=int, default=1, help="iterations between meetings")
-    options = parser.parse_args()
+    compare(parser.parse_args().every)
+
+
+def compare(every: int = 1) -> None:
+    """Print how fast one and two are, with meetings after so many iterations."""
     cores = sorted(os.sched_getaffinity(0))[:2]
     found: dict[int, list[float]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(TURNS):
             for count, seconds in found.items():
                 with runners(Path(folder), count, cores) as started:
-                    one = measure(started, options.every)
+                    one = measure(started, every)
                 seconds.append(one.iteration_s)
                 share = one.runners_s / (one.runners_s + one.clients_s)
                 print(

@@ -32,7 +32,7 @@ from huscf_flwr.runner.tokens import new_token
 from huscf_flwr.split.stacked import stacker_on
 from huscf_flwr.system.cpu import torch_device
 from huscf_flwr.wire.codings import EXACT
-from huscf_flwr.wire.grpc import FrameServer
+from huscf_flwr.wire.frame_server import FrameServer
 from strategies.base import GANStrategy
 from strategies.crossing import Crossing
 

@@ -33,7 +33,7 @@ from huscf_flwr.split.segments import Segments, all_segments
 from huscf_flwr.split.spot_check import SpotCheck
 from huscf_flwr.split.usual import usual_frames
 from huscf_flwr.system.cpu import cores, torch_device, use_threads
-from huscf_flwr.wire.grpc import MAX_FRAME_BYTES
+from huscf_flwr.wire.links import MAX_FRAME_BYTES
 from strategies.crossing import PARAMETERS, PROBE, Crossing, What
 from strategies.exchanging import ExchangingStrategy
 from strategies.grouping import GroupingStrategy, stacked

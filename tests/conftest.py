@@ -47,8 +47,9 @@ from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from huscf_flwr.split.segments import Segments
 from huscf_flwr.wire.channel import Channel
 from huscf_flwr.wire.codings import EXACT, Coding
+from huscf_flwr.wire.frame_server import FrameServer
 from huscf_flwr.wire.frames import Frame, FrameKey
-from huscf_flwr.wire.grpc import FrameServer, GrpcChannel
+from huscf_flwr.wire.tls_channel import TlsChannel
 
 cpu.keep_freed_memory()
 
@@ -182,13 +183,11 @@ class LocalChannel:
         self._desk.leave("closed its channel")
 
 
-def dial(
-    server: FrameServer, token: str, coding: Coding = EXACT, **timeouts: float
-) -> GrpcChannel:
+def dial(server: FrameServer, token: str, coding: Coding = EXACT, **timeouts: float) -> TlsChannel:
     """A client's way to a frame server of this machine."""
     address, timeouts = f"127.0.0.1:{server.port}", {"dial_timeout": 20.0, **timeouts}
     timeouts.setdefault("round_timeout", 60.0)
-    return GrpcChannel(address, token, server.certificate, coding=coding, **timeouts)
+    return TlsChannel(address, token, server.certificate, coding=coding, **timeouts)
 
 
 def trainer(cut: Cut, state: State) -> HeadsAndTails:

@@ -19,8 +19,8 @@ from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.split.cuts import Cut
 from huscf_flwr.split.exchanges import Exchange
 from huscf_flwr.wire.channel import SessionError
+from huscf_flwr.wire.frame_server import FrameServer
 from huscf_flwr.wire.frames import Frame, FrameKey
-from huscf_flwr.wire.grpc import FrameServer
 from simulations.engine import Engine
 from strategies.devices import ClientDevices
 from strategies.planner import CutPlanner

@@ -30,7 +30,7 @@ from huscf_flwr.procedure import advance
 from huscf_flwr.split.cuts import Cut, Span
 from huscf_flwr.split.exchanges import Exchange
 from huscf_flwr.wire.codings import CODINGS
-from huscf_flwr.wire.grpc import FrameServer
+from huscf_flwr.wire.frame_server import FrameServer
 
 
 class Plain:
@@ -159,7 +159,7 @@ def served(cut: Cut) -> dict[str, range]:
 
 
 @pytest.mark.parametrize("wire", CODINGS)
-def test_grpc_gives_the_same_bytes(wire: str) -> None:
+def test_the_network_gives_the_same_bytes(wire: str) -> None:
     """Frames over the network, with a thread for each client, and clients driven step by step."""
     cuts, coding = [CUTS[0], CUTS[7], CUTS[13]], CODINGS[wire]
     state = initial_state(SPEC, 0)

@@ -6,7 +6,7 @@ from huscf_flwr.clients.base import GANClient
 from huscf_flwr.clients.over_channel import train_over
 from huscf_flwr.procedure import ClientTraining
 from huscf_flwr.wire.channel import Channel
-from huscf_flwr.wire.grpc import GrpcChannel
+from huscf_flwr.wire.tls_channel import TlsChannel
 
 
 class ExchangingGANClient(GANClient):
@@ -21,7 +21,7 @@ class ExchangingGANClient(GANClient):
 
     def open_channel(self, config: Config) -> Channel:
         """The way to the runner: `config` has runner-address, runner-certificate and token."""
-        return GrpcChannel(
+        return TlsChannel(
             str(config["runner-address"]),
             str(config["token"]),
             str(config["runner-certificate"]),

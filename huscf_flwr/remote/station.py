@@ -23,7 +23,7 @@ from huscf_flwr.split.cuts import Cut
 from huscf_flwr.split.segments import Segments, all_segments
 from huscf_flwr.system.cpu import cores, torch_device, use_threads
 from huscf_flwr.wire.codings import CODINGS
-from huscf_flwr.wire.grpc import FrameServer
+from huscf_flwr.wire.frame_server import FrameServer
 
 log = logging.getLogger(__name__)
 

@@ -18,6 +18,8 @@ from huscf_flwr.errors import cause
 from huscf_flwr.tensors import Tensors
 from huscf_flwr.wire.codings import EXACT, Coding, Layout, as_rows, laid_out, passed, restored
 
+Buffer = bytes | bytearray | memoryview
+
 
 class FrameKey(NamedTuple):
     """Which frame of which iteration: rounds count from 1, iterations and exchanges from 0."""
@@ -45,9 +47,15 @@ _MAGIC = b"HSF3"
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8)
 
 
-def encode(frame: Frame, coding: Coding = EXACT, *, before: bytes = b"") -> bytes:
-    """Frame to bytes, after those that come `before` it."""
-    head, memory = [before, _HEADER.pack(_MAGIC, *frame.key, len(frame.tensors))], []
+def encode(frame: Frame, coding: Coding = EXACT) -> bytes:
+    """Frame to bytes."""
+    return b"".join(written(frame, coding))
+
+
+def written(frame: Frame, coding: Coding = EXACT) -> list[Buffer]:
+    """Frame to bytes in pieces, one after the other; some are the tensors' own memory."""
+    head: list[Buffer] = [_HEADER.pack(_MAGIC, *frame.key, len(frame.tensors))]
+    memory: list[Buffer] = []
     for name, tensor in frame.tensors.items():
         found, known = laid_out(tensor.detach().cpu()), name.encode()
         dtype = _DTYPES.index(tensor.dtype)
@@ -58,16 +66,16 @@ def encode(frame: Frame, coding: Coding = EXACT, *, before: bytes = b"") -> byte
         ]
         for part in coding.write(found.rows, _seed(frame.key, name)):
             memory.append(part.reshape(-1).view(torch.uint8).numpy().data)
-    return b"".join([*head, *memory])
+    return [*head, *memory]
 
 
-def decode(data: bytes, coding: Coding = EXACT, *, start: int = 0) -> Frame:
-    """Bytes to frame, from `start` on; raises `FrameError` if they are not one."""
+def decode(data: Buffer, coding: Coding = EXACT) -> Frame:
+    """Bytes to frame; raises `FrameError` if they are not one."""
     try:
-        magic, *key, count = _HEADER.unpack_from(data, start)
+        magic, *key, count = _HEADER.unpack_from(data)
         if magic != _MAGIC:
             raise FrameError("not a frame of this version")
-        at, heads = start + _HEADER.size, dict[str, _Head]()
+        at, heads = _HEADER.size, dict[str, _Head]()
         for _ in range(count):
             name, head, at = _head(data, at)
             if name in heads:
@@ -84,8 +92,7 @@ def decode(data: bytes, coding: Coding = EXACT, *, start: int = 0) -> Frame:
             raise FrameError("it goes on after its end")
         return Frame(FrameKey(*key), tensors)
     except Exception as error:  # whatever broken bytes lead to
-        told = f"unreadable frame of {len(data) - start} bytes"
-        raise FrameError(f"{told}: {cause(error)}") from None
+        raise FrameError(f"unreadable frame of {len(data)} bytes: {cause(error)}") from None
 
 
 def carried(frame: Frame, coding: Coding) -> Frame:
@@ -105,11 +112,11 @@ class _Head(NamedTuple):
     channels_last: bool
 
 
-def _head(data: bytes, at: int) -> tuple[str, _Head, int]:
+def _head(data: Buffer, at: int) -> tuple[str, _Head, int]:
     """A tensor's name and what is said of it, from a place on; and the place behind."""
     length, dtype, channels_last, dimensions = _TENSOR.unpack_from(data, at)
     at += _TENSOR.size
-    name = data[at : at + length].decode()
+    name = bytes(data[at : at + length]).decode()
     shape = struct.unpack_from(f"!{dimensions}I", data, at + length)
     if channels_last > (dimensions == 4):
         raise FrameError(f'"{name}" has no channels that could be last')

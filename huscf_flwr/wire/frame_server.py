@@ -1,0 +1,209 @@
+"""Where clients' frames come in over the network, a connection for each client and round.
+
+Clients only dial in, over TLS. Who has no token is sent away before anything else is read of what
+it sends. A token has one connection: a new one ends the one before.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from huscf_flwr.errors import UserError
+from huscf_flwr.system.certificates import self_signed
+from huscf_flwr.system.files import allow_many_files
+from huscf_flwr.wire.channel import Desk, IterationLost, Reception, SessionError
+from huscf_flwr.wire.codings import EXACT, Coding
+from huscf_flwr.wire.frames import Buffer, FrameError, decode, written
+from huscf_flwr.wire.links import (
+    ANSWER,
+    ENDED,
+    HEADERS_BYTES,
+    LEAVING,
+    LOST,
+    MAX_FRAME_BYTES,
+    NAME,
+    TOKEN,
+    WELCOME,
+    Link,
+    TooLargeError,
+    host_and_port,
+    showing,
+)
+
+_STRANGERS = 256
+"""Connections without a token, at most: the oldest has to go. So many are not dialled at once in
+the moment that a client takes to say who it is, unless somebody tries hard."""
+
+_STRANGER_SECONDS = 10.0
+_LONGEST_TOKEN = 4096
+_LOOK_SECONDS = 1.0
+
+
+class FrameServer:
+    """Takes clients' frames from a port to the desks of a reception, a thread for each client."""
+
+    def __init__(
+        self,
+        reception: Reception,
+        bind: str,
+        largest_frame: int = MAX_FRAME_BYTES,
+        coding: Coding = EXACT,
+    ) -> None:
+        """Listen on `bind`, with a certificate made for it: see `certificate`.
+
+        Parameters
+        ----------
+        reception: knows the tokens.
+        bind: `host:port`; port 0 takes a free one, see `port`.
+        largest_frame: bytes of the tensors of a frame, at most.
+        coding: how frames are written, either way.
+
+        Raises
+        ------
+        UserError: the address cannot be bound, for example because the port is in use.
+        """
+        self._reception = reception
+        self._coding = coding
+        self._largest = largest_frame + HEADERS_BYTES
+        self._strangers: dict[Link, None] = {}  # the oldest first
+        self._links: dict[str, Link] = {}  # by token
+        self._changed = threading.Lock()
+        self._closed = False
+        allow_many_files()  # a connection is one
+        own = self_signed(NAME)
+        self.certificate: str = own.public.decode()
+        """What clients have to know in order to trust this server."""
+        self._tls = showing(own)
+        host, port = host_and_port(bind)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            self._listening = socket.create_server(
+                (host, port),
+                family=family,
+                backlog=1024,
+                dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+            )
+        except OSError as error:
+            raise UserError(
+                f'runner-bind="{bind}" cannot be bound: the port is in use or the host is not '
+                "this machine's; port 0 takes a free port"
+            ) from error
+        self._listening.settimeout(_LOOK_SECONDS)
+        self.port: int = self._listening.getsockname()[1]
+        self._accepting = threading.Thread(target=self._accept, name="runner-port", daemon=True)
+        self._accepting.start()
+
+    def close(self) -> None:
+        """Stop listening and break off open connections."""
+        with self._changed:
+            self._closed = True
+            links = [*self._strangers, *self._links.values()]
+        with suppress(OSError):  # wakes the thread, where the system lets it
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
+        self._listening.close()
+        for link in links:
+            link.break_off()
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                connection, _ = self._listening.accept()
+            except TimeoutError:
+                continue
+            except OSError:  # as many files open as there may be, for now
+                time.sleep(0.05)
+                continue
+            try:
+                self._let_in(connection)
+            except (OSError, RuntimeError):  # gone already; or no thread to be had
+                connection.close()
+
+    def _let_in(self, connection: socket.socket) -> None:
+        connection.settimeout(_STRANGER_SECONDS)
+        link = Link(
+            self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        )
+        with self._changed:
+            self._strangers[link] = None
+            oldest = next(iter(self._strangers)) if len(self._strangers) > _STRANGERS else None
+            if oldest is not None:
+                del self._strangers[oldest]
+        if oldest is not None:
+            oldest.break_off()
+        threading.Thread(target=self._run, args=(link,), name="runner-link", daemon=True).start()
+
+    def _run(self, link: Link) -> None:
+        try:
+            self._serve(link)
+        except (OSError, ValueError):  # the connection is over; or no client of ours
+            pass
+        finally:
+            with self._changed:
+                self._strangers.pop(link, None)
+            link.close()
+
+    def _serve(self, link: Link) -> None:
+        link.handshake()
+        kind, said = link.receive(_LONGEST_TOKEN)
+        if kind != TOKEN:
+            return
+        token = said.decode()
+        try:
+            desk = self._reception.join(token)
+        except SessionError as error:
+            link.send(ENDED, [str(error).encode()])
+            return
+        self._take_over(token, link)
+        try:
+            link.send(WELCOME)
+            self._answer_all(desk, link)
+        finally:  # a connection that ends without a goodbye may be dialled again
+            with self._changed:
+                if self._links.get(token) is link:
+                    del self._links[token]
+            desk.disconnected()
+
+    def _take_over(self, token: str, link: Link) -> None:
+        """Let this connection be the only one with its token."""
+        with self._changed:
+            self._strangers.pop(link, None)
+            before = self._links.get(token)
+            self._links[token] = link
+            closed = self._closed
+        link.wait_at_most(None)
+        for over in (before, link if closed else None):
+            if over is not None:
+                over.break_off()
+
+    def _answer_all(self, desk: Desk, link: Link) -> None:
+        kind = ANSWER
+        while kind != ENDED:
+            try:
+                sent, data = link.receive(self._largest)
+            except TooLargeError as error:
+                link.skip(error.length)  # or what it is told would not arrive
+                kind, content = _refused(desk, f"sent too large a frame ({error})")
+            else:
+                if sent == LEAVING:
+                    desk.leave("closed its channel")
+                    return
+                kind, content = self._answer(desk, data)
+            link.send(kind, content)
+
+    def _answer(self, desk: Desk, data: bytearray) -> tuple[bytes, Sequence[Buffer]]:
+        try:
+            answer = desk.exchange_frame(decode(data, self._coding))
+            return ANSWER, written(answer, self._coding)
+        except IterationLost as lost:
+            return LOST, [str(lost).encode()]
+        except FrameError as error:
+            return _refused(desk, f"sent an invalid frame ({error})")
+        except SessionError as error:
+            return ENDED, [str(error).encode()]
+
+
+def _refused(desk: Desk, reason: str) -> tuple[bytes, Sequence[Buffer]]:
+    return ENDED, [desk.refuse(reason).encode()]
