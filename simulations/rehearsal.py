@@ -8,6 +8,7 @@ docs/devices.md, which are shown, trains, and ends it.
 
 import argparse
 import os
+import random
 import shlex
 import signal
 import socket
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ class Rehearsal:
         show: called with each command.
         """
         self.folder = folder
-        self.port = free_port()
+        self.port = free_port(kits.SUPERLINK + 1)
         self._data = data
         self._running = running
         self._show = show
@@ -116,11 +117,15 @@ def rehearsal(
         yield Rehearsal(folder, data, running, show)
 
 
-def free_port() -> int:
-    """One that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+def free_port(in_a_row: int = 1) -> int:
+    """The first of so many that nobody has, and that the system gives to nobody unasked."""
+    for _ in range(1000):
+        first = random.randrange(12_000, 32_000)
+        with ExitStack() as tried, suppress(OSError):
+            for port in range(first, first + in_a_row):
+                tried.enter_context(socket.create_server(("", port)))
+            return first
+    raise UserError("no free port from 12000 to 32000")
 
 
 @contextmanager

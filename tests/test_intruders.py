@@ -36,8 +36,8 @@ from huscf_flwr.system.certificates import self_signed
 from huscf_flwr.wire.channel import SessionError
 from huscf_flwr.wire.frame_server import FrameServer
 from huscf_flwr.wire.frames import Frame, FrameError, FrameKey, decode, encode
-from huscf_flwr.wire.links import ANSWER, FRAME, NAME, TOKEN, WELCOME, Link, trusting
-from huscf_flwr.wire.tls_channel import TlsChannel
+from huscf_flwr.wire.links import ANSWER, FRAME, NAME, TOKEN, WELCOME, Link
+from huscf_flwr.wire.tls_channel import TlsChannel, trusting
 
 GOOD = encode(frame(Exchange.GENERATE))
 

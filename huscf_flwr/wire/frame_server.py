@@ -5,13 +5,16 @@ it sends. A token has one connection: a new one ends the one before.
 """
 
 import socket
+import ssl
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from huscf_flwr.errors import UserError
-from huscf_flwr.system.certificates import self_signed
+from huscf_flwr.system.certificates import Certificate, self_signed
 from huscf_flwr.system.files import allow_many_files
 from huscf_flwr.wire.channel import Desk, IterationLost, Reception, SessionError
 from huscf_flwr.wire.codings import EXACT, Coding
@@ -29,7 +32,6 @@ from huscf_flwr.wire.links import (
     Link,
     TooLargeError,
     host_and_port,
-    showing,
 )
 
 _STRANGERS = 256
@@ -75,7 +77,7 @@ class FrameServer:
         own = self_signed(NAME)
         self.certificate: str = own.public.decode()
         """What clients have to know in order to trust this server."""
-        self._tls = showing(own)
+        self._tls = _showing(own)
         host, port = host_and_port(bind)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
@@ -203,6 +205,18 @@ class FrameServer:
             return _refused(desk, f"sent an invalid frame ({error})")
         except SessionError as error:
             return ENDED, [str(error).encode()]
+
+
+def _showing(own: Certificate) -> ssl.SSLContext:
+    """How a server does TLS that shows this certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0  # a session is not gone on with over another connection
+    with tempfile.TemporaryDirectory() as folder:  # its user's alone; OpenSSL wants a file
+        path = Path(folder) / "own.pem"
+        path.write_bytes(own.key + own.public)
+        context.load_cert_chain(path)
+    return context
 
 
 def _refused(desk: Desk, reason: str) -> tuple[bytes, Sequence[Buffer]]:

@@ -8,12 +8,9 @@ import socket
 import ssl
 import struct
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
-from huscf_flwr.system.certificates import Certificate
 from huscf_flwr.wire.frames import Buffer
 
 NAME = "huscf-runner"
@@ -112,26 +109,6 @@ class Link:
 
     def close(self) -> None:
         self._connection.close()
-
-
-def showing(own: Certificate) -> ssl.SSLContext:
-    """How a server does TLS that shows this certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.num_tickets = 0  # a session is not gone on with over another connection
-    with tempfile.TemporaryDirectory() as folder:  # its user's alone; OpenSSL wants a file
-        path = Path(folder) / "own.pem"
-        path.write_bytes(own.key + own.public)
-        context.load_cert_chain(path)
-    return context
-
-
-def trusting(certificate: str) -> ssl.SSLContext:
-    """How a client does TLS that trusts this certificate, and no other."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_verify_locations(cadata=certificate)
-    return context
 
 
 def host_and_port(address: str) -> tuple[str, int]:
