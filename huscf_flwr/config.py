@@ -11,7 +11,7 @@ from huscf_flwr.data.sources import BUILT_IN, NAMED, Source, find_sources, kind_
 from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation.recipes import RECIPES, Recipe
 from huscf_flwr.keys import Value, check, check_address, check_bind, key, name_of, values_of
-from huscf_flwr.nets import NetSpec
+from huscf_flwr.nets.blocks import FLOAT32, PRECISIONS, NetSpec
 from huscf_flwr.privacy.similarity import SMALLEST
 from huscf_flwr.wire.codings import CODINGS, Coding
 
@@ -29,8 +29,7 @@ class RunConfig:
     name: str = key("", "label of the run, in its folder's name; empty: the strategy's name")
     strategy: str = key(
         "huscf",
-        "huscf, fedgan, clustered-fedgan, mdgan, fedsplitgan, pflgan, hflgan, or module:Class of "
-        "your own",
+        "huscf, fedgan, clustered-fedgan, mdgan, fedsplitgan, pflgan, hflgan, or own module:Class",
     )
     strategy_settings: str = key(
         "", "what a strategy of your own declares that can be set: name=value, comma separated"
@@ -77,6 +76,11 @@ class RunConfig:
 
     net: str = key("cgan", "registered net, or module:name to import the module first")
     width: int = key(16, "channels of the narrowest convolution; the paper uses 64", at_least=1)
+    precision: str = key(
+        FLOAT32,
+        "what nets compute in; bfloat16: faster on hardware that has it, parameters stay float32",
+        choices=PRECISIONS,
+    )
     cuts: str = key(
         "auto",
         "where the nets are cut for each client: planned for the fastest iteration by an "
@@ -147,15 +151,13 @@ class RunConfig:
     image_noise: float = key(
         0.0,
         "noise that clients add to their images, each its own for good: its standard deviation, "
-        "of values from -1 to 1, a multiple of 0.125, 16 at most; the generator learns "
-        "images without it",
+        "of values from -1 to 1, a multiple of 0.125, 16 at most; the generator learns clean ones",
         at_least=0,
     )
     label_epsilon: float = key(
         0.0,
         "randomised response for labels, for good: a label changes the odds of what is said in "
-        "its place by e to this at most, a multiple of 0.25, 8 at most; 0: labels "
-        "are said as they are",
+        "its place by e to this at most, a multiple of 0.25, 8 at most; 0: they are said as is",
         at_least=0,
     )
 
@@ -234,8 +236,7 @@ class RunConfig:
     )
     utility_images: int = key(
         30_000,
-        "generated images that the last scores are of, and that the utility classifier is "
-        "trained on",
+        "generated images that the last scores are of, and the utility classifier is trained on",
         at_least=100,
     )
     inception_weights: str = key(
@@ -343,6 +344,7 @@ class RunConfig:
             channels=images.channels,
             num_classes=images.num_classes,
             width=self.width,
+            precision=self.precision,
         )
 
     @property

@@ -118,14 +118,15 @@ def rehearsal(
 
 
 def free_port(in_a_row: int = 1) -> int:
-    """The first of so many that nobody has, and that the system gives to nobody unasked."""
+    """The first of so many that nobody has, and that neither Linux (from 32768) nor Ray (10002 to
+    19999) gives to its own."""
     for _ in range(1000):
-        first = random.randrange(12_000, 32_000)
+        first = random.randrange(20_000, 32_000)
         with ExitStack() as tried, suppress(OSError):
             for port in range(first, first + in_a_row):
                 tried.enter_context(socket.create_server(("", port)))
             return first
-    raise UserError("no free port from 12000 to 32000")
+    raise UserError("no free port from 20000 to 32000")
 
 
 @contextmanager

@@ -20,6 +20,9 @@ from huscf_flwr.system.own_modules import import_own
 GEN = "gen"
 DISC = "disc"
 
+FLOAT32, BFLOAT16 = PRECISIONS = "float32", "bfloat16"
+"""What nets compute in; parameters, and what blocks of several places exchange, are as before."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetSpec:
@@ -32,6 +35,7 @@ class NetSpec:
     channels: colour channels of the images.
     num_classes: number of labels.
     width: channels of the narrowest convolution (the paper uses 64).
+    precision: one of `PRECISIONS`.
     """
 
     net: str = "cgan"
@@ -39,13 +43,17 @@ class NetSpec:
     channels: int
     num_classes: int
     width: int
+    precision: str = FLOAT32
 
     def __post_init__(self) -> None:
-        """Raises `UserError` unless the net is text and all else are whole numbers from 1 on."""
+        """Raises `UserError` unless the net is text, the precision one that there is, and all else
+        are whole numbers from 1 on."""
         if type(self.net) is not str:
             raise UserError(f"net={self.net!r}: must be text")
+        if self.precision not in PRECISIONS:
+            raise UserError(f"precision={self.precision!r}: must be {' or '.join(PRECISIONS)}")
         for name, value in vars(self).items():
-            if name != "net" and (type(value) is not int or value < 1):
+            if name not in ("net", "precision") and (type(value) is not int or value < 1):
                 key = name.replace("_", "-")
                 raise UserError(f"{key}={value!r}: must be a whole number, at least 1")
 
@@ -67,21 +75,37 @@ class Blocks:
 
 
 def run_blocks(blocks: Iterable[nn.Module], *inputs: Tensor) -> Tensor:
-    """One after the other; `inputs` are those of the first one, with labels if it has them."""
+    """One after the other; `inputs` are those of the first one, with labels if it has them.
+
+    The result has their dtype, whatever the blocks compute in.
+    """
     first, *rest = blocks
     out: Tensor = first(*inputs)
     for block in rest:
         out = block(out)
-    return out
+    return out.to(inputs[0].dtype)
 
 
 def each_output(blocks: Iterable[nn.Module], *inputs: Tensor) -> list[Tensor]:
     """As `run_blocks`, what every block gives."""
     first, *rest = blocks
-    outputs: list[Tensor] = [first(*inputs)]
+    dtype = inputs[0].dtype
+    outputs: list[Tensor] = [first(*inputs).to(dtype)]
     for block in rest:
-        outputs.append(block(outputs[-1]))
+        outputs.append(block(outputs[-1]).to(dtype))
     return outputs
+
+
+def in_bfloat16(block: nn.Module) -> None:
+    """Have a block compute in bfloat16, where PyTorch's autocast finds that this loses little."""
+    forward = block.forward
+
+    def computed(*inputs: Tensor) -> Tensor:
+        with torch.autocast(inputs[0].device.type, torch.bfloat16):
+            out: Tensor = forward(*inputs)
+        return out
+
+    block.forward = computed
 
 
 Builder = Callable[[NetSpec], Blocks]

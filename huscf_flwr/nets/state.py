@@ -7,7 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from huscf_flwr.nets.blocks import Blocks, NetSpec, build_blocks, unfilled_blocks
+from huscf_flwr.nets.blocks import (
+    BFLOAT16,
+    Blocks,
+    NetSpec,
+    build_blocks,
+    in_bfloat16,
+    unfilled_blocks,
+)
 from huscf_flwr.system.seeding import torch_seeded
 
 State = dict[str, Tensor]
@@ -51,6 +58,9 @@ class PartialGAN(nn.Module):
             if parameter.dim() == 4:  # then convolutions are faster: an iteration by a seventh
                 parameter.data = parameter.contiguous(memory_format=torch.channels_last)
         self.load_state_dict(own)
+        if spec.precision == BFLOAT16:
+            for block in (*self.gen.values(), *self.disc.values()):
+                in_bfloat16(block)
 
     def load(self, state: State) -> None:
         """Replace parameters and buffers by those of the same name."""
