@@ -1,6 +1,6 @@
 """How fast this is, what it costs, and where the time goes.
 
-    python -m simulations.benchmark              all of it, in half an hour
+    python -m simulations.benchmark              all of it, in an hour
     python -m simulations.benchmark speed        some of it
 
     speed       client iterations per second: unsplit, in-process, by `flwr run`; medians of three

@@ -26,11 +26,11 @@ from flwr.common import (
     GetParametersRes,
     GetPropertiesIns,
     GetPropertiesRes,
+    NDArrays,
     Parameters,
     ReconnectIns,
     Scalar,
     Status,
-    ndarrays_to_parameters,
     parameters_to_ndarrays,
 )
 from flwr.server.client_proxy import ClientProxy
@@ -40,6 +40,7 @@ from huscf_flwr.clients.base import GANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.data.sources import load_domain
 from huscf_flwr.errors import UserError
+from huscf_flwr.nets.npy import to_parameters
 from huscf_flwr.procedure import ClientTraining
 from huscf_flwr.report.writer import RunReport
 from huscf_flwr.runner.pace import Progress
@@ -62,11 +63,10 @@ class InProcessClient(ClientProxy):
         self._context = context
         self._make = make
 
-    def begin(self, ins: FitIns) -> "BegunTraining":
+    def begin(self, parameters: NDArrays, config: Config) -> "BegunTraining":
         """Get ready for a round, which is then trained step by step."""
         client = self._make(self._context)
-        part = client.begin(parameters_to_ndarrays(ins.parameters), ins.config)
-        return BegunTraining(client, part, ins.config)
+        return BegunTraining(client, client.begin(parameters, config), config)
 
     def fit(self, ins: FitIns, timeout: float | None, group_id: int | None) -> FitRes:
         raise NotImplementedError("rounds are trained step by step: see `begin`")
@@ -110,12 +110,12 @@ class BegunTraining:
     def finish(self) -> FitRes:
         """What the client returns."""
         arrays, size, metrics = self.client.finish(self.part, self.config)
-        return FitRes(Status(Code.OK, ""), ndarrays_to_parameters(arrays), size, metrics)
+        return FitRes(Status(Code.OK, ""), to_parameters(arrays), size, metrics)
 
 
-def _begin(proxy: ClientProxy, ins: FitIns) -> BegunTraining:
+def _begin(proxy: ClientProxy, parameters: NDArrays, config: Config) -> BegunTraining:
     assert isinstance(proxy, InProcessClient)
-    return proxy.begin(ins)
+    return proxy.begin(parameters, config)
 
 
 def _finish(trainings: dict[ClientProxy, BegunTraining], proxy: ClientProxy) -> FitRes:
@@ -136,10 +136,12 @@ class InProcessServer(GANServer):
     ) -> tuple[Parameters | None, dict[str, Scalar], FitResultsAndFailures] | None:
         """A round; `timeout` does not limit it."""
         found = self._strategy.configure_fit(server_round, self.parameters, self.client_manager())
+        shared = {id(ins.parameters): ins.parameters for _, ins in found}
+        given = {key: parameters_to_ndarrays(parameters) for key, parameters in shared.items()}
         trainings, failures = self._all(
-            {proxy: partial(_begin, proxy, ins) for proxy, ins in found}
+            {p: partial(_begin, p, given[id(ins.parameters)], ins.config) for p, ins in found}
         )
-        del found  # parameters, which the clients have now
+        del found, shared, given  # parameters, of which the clients have copies now
         out = self._strategy.train_in_process(
             {training.number: training.part for training in trainings.values()}, self._workers
         )

@@ -8,16 +8,12 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from flwr.common import (
-    EvaluateRes,
-    FitRes,
-    Scalar,
-    parameters_to_ndarrays,
-)
+from flwr.common import EvaluateRes, FitRes, Scalar
 
 from huscf_flwr.evaluation.scores import CHEAP_SCORES, REAL
 from huscf_flwr.nets import State, from_arrays
 from huscf_flwr.nets.losses import Losses
+from huscf_flwr.nets.npy import array_like
 from huscf_flwr.planning.devices import DEVICE_KEYS
 from huscf_flwr.privacy.own_audit import Seen
 from huscf_flwr.report.records import ClientScores
@@ -116,18 +112,20 @@ def checked_update(result: FitRes, expected: State) -> Trained:
         among the parameters, too large.
     """
     try:
-        state = from_arrays(expected, parameters_to_ndarrays(result.parameters))
+        due = [expected[name] for name in sorted(expected)]
+        pairs = zip(due, result.parameters.tensors, strict=True)
+        state = from_arrays(expected, [array_like(*pair) for pair in pairs])
     except Exception as error:  # the readers of arrays raise whatever broken bytes lead them to
         raise ValueError(
             f"parameters that are not the {len(expected)} arrays that were due: "
             f"{type(error).__name__}: {error}"
         ) from error
     for name, value in state.items():
-        due = expected[name]
-        if value.shape != due.shape or value.dtype != due.dtype:
+        like = expected[name]
+        if value.shape != like.shape or value.dtype != like.dtype:
             raise ValueError(
                 f"{name} is {value.dtype} {tuple(value.shape)} where "
-                f"{due.dtype} {tuple(due.shape)} was due"
+                f"{like.dtype} {tuple(like.shape)} was due"
             )
         if value.is_floating_point():
             check_values(value, name)

@@ -10,20 +10,20 @@ import pytest
 import torch
 from conftest import bytes_of, tiny
 from flwr.app import Context, RecordDict
-from flwr.common import FitIns, parameters_to_ndarrays
+from flwr.common import Config, NDArrays
 from torch import Tensor
 
 import huscf_flwr
 from huscf_flwr.cli import main
+from huscf_flwr.clients.kept_state import ClientState
 from huscf_flwr.clients.whole import WholeGANClient
 from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import initial_state, to_arrays
-from huscf_flwr.nets.saved import unpacked
 from huscf_flwr.procedure import Steps, advance
 from huscf_flwr.runner import in_process
 from huscf_flwr.tensors import Tensors
-from simulations.engine import Engine, InProcessClient
+from simulations.engine import BegunTraining, Engine, InProcessClient
 from strategies import HuSCF
 
 pytestmark = pytest.mark.usefixtures("few_steps")
@@ -78,7 +78,7 @@ def test_optimiser_state_and_place_in_the_data_live_in_the_context(folder: Path)
     start = to_arrays(initial_state(config.net_spec, 0))
     client.fit(start, {"client": 0, "round": 1, "iterations": 2})
     assert context.state["progress"]["iterations"] == 2
-    moments = unpacked(context.state["optimisers"]["moments"])
+    moments = ClientState.unpacked(context.state["optimisers"]["moments"]).moments
     assert moments["gen.0.embedding.weight/step"].item() == 2
     once, _, _ = client.fit(start, {"client": 0, "round": 2, "iterations": 2})
     again, _, _ = client.fit(start, {"client": 0, "round": 2, "iterations": 2})  # it was spoilt
@@ -261,9 +261,14 @@ def test_a_clients_message_has_its_own_blocks_only(
     """Parameters travel as plain arrays: the heads and tails, and nothing of the server's."""
     engine = Engine(tiny(num_clients=1, clusters="1", domains="one.npz", cuts="1-2-2-1",
                          num_server_rounds=1), str(folder))  # fmt: skip
-    sent: list[FitIns] = []
+    sent: list[NDArrays] = []
     begin = InProcessClient.begin
-    monkeypatch.setattr(InProcessClient, "begin", lambda c, ins: sent.append(ins) or begin(c, ins))
+
+    def watched(client: InProcessClient, parameters: NDArrays, config: Config) -> BegunTraining:
+        sent.append(parameters)
+        return begin(client, parameters, config)
+
+    monkeypatch.setattr(InProcessClient, "begin", watched)
     engine.run()
     model = engine.strategy.models[0]
     held = [
@@ -271,7 +276,7 @@ def test_a_clients_message_has_its_own_blocks_only(
         if tuple(name.split(".")[:2]) in {("gen", "0"), ("gen", "3"), ("gen", "4"),
                                           ("disc", "0"), ("disc", "1"), ("disc", "4")}
     ]  # fmt: skip
-    shapes = [array.shape for array in parameters_to_ndarrays(sent[0].parameters)]
+    shapes = [array.shape for array in sent[0]]
     assert shapes == [tuple(model[name].shape) for name in held]
 
 

@@ -200,7 +200,7 @@ def test_a_file_of_ones_own_net_loads_with_its_module(
         ({"width": "2"}, "its header describes no generator: width='2': must be a whole number"),
         ({"channels": 0}, "channels=0: must be a whole number, at least 1"),
         ({"net": 3}, "net=3: must be text"),
-        ({"width": 3}, r"holds no generator of NetSpec\(net='cgan'.*width=3\): .*size mismatch"),
+        ({"width": 3}, r"holds no generator of NetSpec\(net='cgan'.*width=3.*\): .*size mismatch"),
         ({"num_classes": 2**80}, "holds no generator of "),
     ],
 )

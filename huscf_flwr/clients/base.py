@@ -45,7 +45,6 @@ from huscf_flwr.nets import (
 from huscf_flwr.nets.generator import Generator
 from huscf_flwr.nets.losses import Losses
 from huscf_flwr.nets.optim import Optimisers
-from huscf_flwr.nets.saved import unpacked
 from huscf_flwr.procedure import ClientHalf, ClientTraining
 from huscf_flwr.system.cpu import peak_memory_mb
 
@@ -366,7 +365,8 @@ class GANClient(NumPyClient, ABC):
         progress, lasting = records.get("progress"), records.pop("optimisers", None)
         round_ = int(config["round"])
         if progress and lasting and int(progress["round"]) < round_:  # type: ignore[arg-type]
-            half.optimisers.load(unpacked(lasting["moments"]))  # type: ignore[arg-type]
+            kept = ClientState.unpacked(lasting["moments"])  # type: ignore[arg-type]
+            half.optimisers.load(kept.moments)
         elif (found := load_state(config)) is not None:
             try:
                 half.optimisers.load(found.moments)

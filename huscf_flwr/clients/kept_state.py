@@ -5,16 +5,19 @@ node keeps it in a folder of its own; where the run's folder is on the same mach
 """
 
 import logging
+import math
 import os
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
+import torch
 from flwr.common import Config
+from torch import Tensor
 
 from huscf_flwr.errors import cause
 from huscf_flwr.nets import State
-from huscf_flwr.nets.saved import BrokenFile, load_tensors, packed, save_packed
+from huscf_flwr.nets.saved import BrokenFile, load_tensors, packed, save_packed, unpacked
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +27,48 @@ _RUNS_FOLDER = "runs"  # apart from its secret, as the server names them
 
 
 class ClientState(NamedTuple):
-    """The iterations that a client has been told of so far, and its optimisers' state."""
+    """The iterations that a client has been told of so far, and its optimisers' state.
+
+    In a file all tensors of a dtype are one: to read and write a tensor takes as long as a
+    thousand of its values.
+    """
 
     iterations: int
     moments: State
 
     def packed(self) -> bytes:
-        """For `save_state`; by `nets.saved.unpacked`, the moments."""
-        return packed(self.moments, {"iterations": self.iterations})
+        """For `save_state` and `unpacked`."""
+        of_dtype: dict[str, list[Tensor]] = {}
+        places: list[tuple[str, str, tuple[int, ...]]] = []
+        for name, value in self.moments.items():
+            dtype = str(value.dtype)
+            of_dtype.setdefault(dtype, []).append(value.reshape(-1))
+            places.append((name, dtype, tuple(value.shape)))
+        joined = {dtype: torch.cat(values) for dtype, values in of_dtype.items()}
+        return packed(joined, {"iterations": self.iterations, "places": places})
+
+    @classmethod
+    def unpacked(cls, content: bytes) -> Self:
+        """What `packed` gave, by somebody who can be trusted: nothing is checked."""
+        return cls._apart(*unpacked(content))
+
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """Raises `BrokenFile` unless it is as it was saved."""
+        tensors, facts = load_tensors(file)
+        try:
+            return cls._apart(tensors, facts)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise BrokenFile(f"is no client's state: {cause(error)}") from None
+
+    @classmethod
+    def _apart(cls, joined: State, facts: Any) -> Self:
+        moments, done = {}, dict.fromkeys(joined, 0)
+        for name, dtype, shape in facts["places"]:
+            begin = done[dtype]
+            done[dtype] += math.prod(shape)
+            moments[name] = joined[dtype][begin : done[dtype]].view(shape)
+        return cls(int(facts["iterations"]), moments)
 
 
 def save_state(config: Config, content: bytes) -> None:
@@ -63,9 +100,8 @@ def load_state(config: Config) -> ClientState | None:
             if _round(file) >= round_:
                 continue
             try:
-                moments, facts = load_tensors(file)
-                return ClientState(int(facts["iterations"]), moments)
-            except (BrokenFile, KeyError, TypeError, ValueError) as error:
+                return ClientState.load(file)
+            except BrokenFile as error:
                 log.warning("client %d: what it kept is left out: %s: %s", client, file, error)
     return None
 

@@ -45,9 +45,11 @@ def packed(tensors: Mapping[str, torch.Tensor], facts: Any) -> bytes:
     return safetensors.torch.save(dict(tensors), {_HEADER: json.dumps(header)})
 
 
-def unpacked(content: bytes) -> State:
-    """The tensors of what `packed` gave, by somebody who can be trusted: nothing is checked."""
-    return safetensors.torch.load(content)
+def unpacked(content: bytes) -> tuple[State, Any]:
+    """Tensors and facts of what `packed` gave, by somebody to be trusted: nothing is checked."""
+    length = int.from_bytes(content[:8], "little")  # of the header, as in every safetensors file
+    header = json.loads(content[8 : 8 + length])["__metadata__"][_HEADER]
+    return safetensors.torch.load(content), json.loads(json.loads(header)["facts"])
 
 
 def save_packed(path: Path, content: bytes) -> None:

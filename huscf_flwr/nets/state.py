@@ -9,12 +9,15 @@ from torch import Tensor, nn
 
 from huscf_flwr.nets.blocks import (
     BFLOAT16,
+    DISC,
+    GEN,
     Blocks,
     NetSpec,
     build_blocks,
     in_bfloat16,
     unfilled_blocks,
 )
+from huscf_flwr.nets.moulds import unfilled_block
 from huscf_flwr.system.seeding import torch_seeded
 
 State = dict[str, Tensor]
@@ -47,13 +50,14 @@ class PartialGAN(nn.Module):
         RuntimeError: `state` lacks a name of these blocks, or has one in another shape.
         """
         super().__init__()
-        blocks = unfilled_blocks(spec)
-        self.gen = nn.ModuleDict({str(i): blocks.generator[i] for i in sorted(gen)})
-        self.disc = nn.ModuleDict({str(i): blocks.discriminator[i] for i in sorted(disc)})
-        own = {name: state[name] for name in self.state_dict() if name in state}
-        for dtype in {value.dtype for value in own.values() if value.is_floating_point()}:
+        self.gen = nn.ModuleDict({str(i): unfilled_block(spec, GEN, i) for i in sorted(gen)})
+        self.disc = nn.ModuleDict({str(i): unfilled_block(spec, DISC, i) for i in sorted(disc)})
+        here = self.state_dict()
+        own = {name: state[name] for name in here if name in state}
+        for dtype in _floating(own) - _floating(here):
             self.to(dtype)
-        self.to(device)
+        if torch.device(device).type != "cpu":
+            self.to(device)
         for parameter in self.parameters():
             if parameter.dim() == 4:  # then convolutions are faster: an iteration by a seventh
                 parameter.data = parameter.contiguous(memory_format=torch.channels_last)
@@ -65,6 +69,10 @@ class PartialGAN(nn.Module):
     def load(self, state: State) -> None:
         """Replace parameters and buffers by those of the same name."""
         self.load_state_dict({name: state[name] for name in self.state_dict()})
+
+
+def _floating(state: State) -> set[torch.dtype]:
+    return {value.dtype for value in state.values() if value.is_floating_point()}
 
 
 def initial_state(spec: NetSpec, seed: int, dtype: torch.dtype = torch.float32) -> State:
