@@ -35,4 +35,4 @@ def client_fn(context: Context) -> Client:
 
 
 app = ClientApp(client_fn=client_fn)
-cpu.keep_freed_memory()
+cpu.settle_memory()

@@ -46,4 +46,4 @@ def server_fn(context: Context) -> ServerAppComponents:
 
 logging.getLogger("flwr").addFilter(_OneLine())
 app = ServerApp(server_fn=server_fn)
-cpu.keep_freed_memory()
+cpu.settle_memory()

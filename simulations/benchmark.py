@@ -224,9 +224,9 @@ def _time_evaluation() -> None:
     from huscf_flwr.evaluation.scorer import Scorer
     from huscf_flwr.nets import initial_state
     from huscf_flwr.nets.generator import Generator
-    from huscf_flwr.system.cpu import cores, keep_freed_memory
+    from huscf_flwr.system.cpu import cores, settle_memory
 
-    keep_freed_memory()
+    settle_memory()
     config = RunConfig().settled(".")
     generator = Generator(config.net_spec, initial_state(config.net_spec, config.seed))
     work = [(source.name, generator) for source in config.sources(".")]

@@ -27,7 +27,7 @@ from huscf_flwr.config import RunConfig
 from huscf_flwr.data.format import ImageFormat
 from huscf_flwr.data.sources import load_domain
 from huscf_flwr.procedure import ClientTraining
-from huscf_flwr.system.cpu import keep_freed_memory, peak_memory_mb
+from huscf_flwr.system.cpu import peak_memory_mb, settle_memory
 from simulations.engine import Engine
 from strategies.huscf import HuSCF
 
@@ -81,7 +81,7 @@ class Timed(HuSCF):
 
 def cost(clients: int) -> Cost:
     """Of a client among so many, in this process."""
-    keep_freed_memory()
+    settle_memory()
     with tempfile.TemporaryDirectory() as folder:
         config = RunConfig(
             strategy=f"{Timed.__module__}:{Timed.__name__}",

@@ -51,7 +51,7 @@ from huscf_flwr.wire.frame_server import FrameServer
 from huscf_flwr.wire.frames import Frame, FrameKey
 from huscf_flwr.wire.tls_channel import TlsChannel
 
-cpu.keep_freed_memory()
+cpu.settle_memory()
 
 SPEC = NetSpec(image_size=16, channels=1, num_classes=3, width=2)
 SHAPES: NetShapes = net_shapes(SPEC)

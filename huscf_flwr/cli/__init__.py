@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     for command in commands.choices.values():
         command.set_defaults(parser=command)
     options = _parse(parser, arguments)
-    cpu.keep_freed_memory()
+    cpu.settle_memory()
     look_in(os.getcwd())  # where own nets and strategies are
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:

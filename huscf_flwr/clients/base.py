@@ -210,7 +210,7 @@ class GANClient(NumPyClient, ABC):
         with _named(client):
             half: GANHalf = part.half  # type: ignore[assignment]
             done = self._iterations_before(config) + part.iterations
-            lasting = ClientState(done, half.optimisers.state()).packed()
+            lasting = ClientState(done, half.optimisers.live()).packed()
             self._note_progress(done, int(config["round"]))
             self.context.state["optimisers"] = ConfigRecord({"moments": lasting})
             save_state(config, lasting)

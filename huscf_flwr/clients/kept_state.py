@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -38,13 +39,11 @@ class ClientState(NamedTuple):
 
     def packed(self) -> bytes:
         """For `save_state` and `unpacked`."""
-        of_dtype: dict[str, list[Tensor]] = {}
-        places: list[tuple[str, str, tuple[int, ...]]] = []
-        for name, value in self.moments.items():
-            dtype = str(value.dtype)
-            of_dtype.setdefault(dtype, []).append(value.reshape(-1))
-            places.append((name, dtype, tuple(value.shape)))
-        joined = {dtype: torch.cat(values) for dtype, values in of_dtype.items()}
+        of_dtype: dict[torch.dtype, list[Tensor]] = {}
+        for value in self.moments.values():
+            of_dtype.setdefault(value.dtype, []).append(value)
+        joined = {str(dtype): _joined(values) for dtype, values in of_dtype.items()}
+        places = [(n, str(value.dtype), tuple(value.shape)) for n, value in self.moments.items()]
         return packed(joined, {"iterations": self.iterations, "places": places})
 
     @classmethod
@@ -69,6 +68,15 @@ class ClientState(NamedTuple):
             done[dtype] += math.prod(shape)
             moments[name] = joined[dtype][begin : done[dtype]].view(shape)
         return cls(int(facts["iterations"]), moments)
+
+
+def _joined(values: Sequence[Tensor]) -> Tensor:
+    """Their values, whatever their order in memory: those of a few MB are not copied twice."""
+    found = torch.empty(sum(value.numel() for value in values), dtype=values[0].dtype)
+    parts = found.split([value.numel() for value in values])
+    for part, value in zip(parts, values, strict=True):
+        part.view(value.shape).copy_(value)
+    return found
 
 
 def save_state(config: Config, content: bytes) -> None:

@@ -50,14 +50,20 @@ class Optimisers:
                 parameter.grad = None
 
     def state(self, *, of_all: bool = False) -> State:
-        """A copy of step counts and moments on the CPU, named `<net>.<parameter>/<what>`.
+        """A copy of `live`."""
+        return {
+            name: value.clone(memory_format=torch.contiguous_format)
+            for name, value in self.live(of_all=of_all).items()
+        }
 
-        `of_all` parameters, also of those that have taken no step: theirs are zero.
+    def live(self, *, of_all: bool = False) -> State:
+        """Step counts and moments, on the CPU, named `<net>.<parameter>/<what>`.
+
+        They go on changing. `of_all` parameters, also of those that have taken no step: theirs
+        are zero.
         """
         return {
-            f"{net}.{name}/{what}": value.detach()
-            .cpu()
-            .clone(memory_format=torch.contiguous_format)
+            f"{net}.{name}/{what}": value.detach().cpu()
             for net, parameters in self._parameters.items()
             for name, parameter in parameters.items()
             for what, value in self._moments.get(
@@ -66,7 +72,7 @@ class Optimisers:
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` gave; parameters it does not name start afresh.
+        """Copy what `state` gave; parameters it does not name start afresh.
 
         Raises
         ------
@@ -76,7 +82,7 @@ class Optimisers:
         entries: dict[str, dict[str, Tensor]] = {}
         for key, value in state.items():
             name, _, what = key.partition("/")
-            entries.setdefault(name, {})[what] = value.clone()
+            entries.setdefault(name, {})[what] = value
         own = {
             f"{net}.{name}": parameter
             for net, parameters in self._parameters.items()
@@ -89,10 +95,9 @@ class Optimisers:
                 raise ValueError(f"the optimiser's state of {name} does not fit")
         for name in own.keys() & entries.keys():
             parameter = own[name]
-            self._moments[parameter] = {
-                what: value.to(parameter.device) if what == _STEP else _like(parameter, value)
-                for what, value in entries[name].items()
-            }
+            self._moments[parameter] = made = _none_yet(parameter)
+            for what, value in entries[name].items():
+                made[what].copy_(value)
 
 
 def step_together(optimisers: Sequence[Optimisers], net: str) -> None:
