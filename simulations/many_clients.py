@@ -4,7 +4,8 @@
 
 The default run, four iterations a round, on 64 images a client: where the built-in domains have
 fewer, on all of them again and again. Times of scoring are left out; what is between iterations is
-divided by clients and rounds, the page included.
+divided by clients and rounds, the page included. What finding the clusters takes, once in a run,
+stands apart.
 """
 
 import json
@@ -20,8 +21,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from flwr.common import Parameters, Scalar
+from flwr.common import EvaluateIns, EvaluateRes, Parameters, Scalar
 from flwr.server.client_manager import ClientManager
+from flwr.server.client_proxy import ClientProxy
 
 from huscf_flwr.config import RunConfig
 from huscf_flwr.data.format import ImageFormat
@@ -29,6 +31,7 @@ from huscf_flwr.data.sources import load_domain
 from huscf_flwr.procedure import ClientTraining
 from huscf_flwr.system.cpu import peak_memory_mb, settle_memory
 from simulations.engine import Engine
+from strategies.failures import EvaluateFailures
 from strategies.huscf import HuSCF
 
 CLIENTS = (8, 64, 1000)
@@ -38,18 +41,20 @@ _PROJECT = Path(__file__).resolve().parents[1]
 
 class Cost(NamedTuple):
     """Milliseconds of a client iteration, and of a client between the iterations of two rounds;
-    peak memory in MiB; threads."""
+    seconds of finding the clusters; peak memory in MiB; threads."""
 
     iteration_ms: float
     between_ms: float
+    clustering_s: float
     memory_mb: float
     threads: int
 
 
 class Timed(HuSCF):
-    """Notes how long iterations and scoring take, and all else from the first round on."""
+    """Notes how long iterations, scoring and finding clusters take, and all else from the first
+    round on."""
 
-    training_s = scoring_s = began = between_s = 0.0
+    training_s = scoring_s = clustering_s = began = asked = between_s = 0.0
     threads = 0
 
     def initialize_parameters(self, client_manager: ClientManager) -> Parameters:
@@ -74,9 +79,26 @@ class Timed(HuSCF):
         self.scoring_s += time.monotonic() - began
         return found
 
+    def configure_evaluate(
+        self, server_round: int, parameters: Parameters, client_manager: ClientManager
+    ) -> list[tuple[ClientProxy, EvaluateIns]]:
+        self.asked = time.monotonic()
+        return super().configure_evaluate(server_round, parameters, client_manager)
+
+    def aggregate_evaluate(
+        self,
+        server_round: int,
+        results: list[tuple[ClientProxy, EvaluateRes]],
+        failures: EvaluateFailures,
+    ) -> tuple[float | None, dict[str, Scalar]]:
+        found = super().aggregate_evaluate(server_round, results, failures)
+        self.clustering_s += time.monotonic() - self.asked
+        return found
+
     def finish(self) -> None:
         """The last round is over: its scores in full are not wanted."""
-        self.between_s = time.monotonic() - self.began - self.training_s - self.scoring_s
+        known = self.training_s + self.scoring_s + self.clustering_s
+        self.between_s = time.monotonic() - self.began - known
 
 
 def cost(clients: int) -> Cost:
@@ -101,6 +123,7 @@ def cost(clients: int) -> Cost:
     return Cost(
         of_all / _ITERATIONS * timed.training_s,
         of_all * timed.between_s,
+        timed.clustering_s,
         peak_memory_mb(),
         timed.threads,
     )
@@ -122,7 +145,10 @@ def _domains(folder: Path, clients: int) -> list[str]:
 
 def compare() -> None:
     """Print what a client costs, each number of clients in a process of its own."""
-    print(f"{'clients':>8}{'ms an iteration':>17}{'ms between':>12}{'MiB each':>10}{'threads':>9}")
+    print(
+        f"{'clients':>8}{'ms an iteration':>17}{'ms between':>12}{'s for clusters':>16}"
+        f"{'MiB each':>10}{'threads':>9}"
+    )
     first: Cost | None = None
     for clients in CLIENTS:
         command = [sys.executable, "-m", __name__, str(clients)]
@@ -131,8 +157,8 @@ def compare() -> None:
         first = first or found
         more = (found.memory_mb - first.memory_mb) / max(1, clients - CLIENTS[0])
         print(
-            f"{clients:8}{found.iteration_ms:17.1f}{found.between_ms:12.1f}{more:10.2f}"
-            f"{found.threads:9}",
+            f"{clients:8}{found.iteration_ms:17.1f}{found.between_ms:12.1f}"
+            f"{found.clustering_s:16.1f}{more:10.2f}{found.threads:9}",
             flush=True,
         )
 
