@@ -84,6 +84,7 @@ class CutPlanner:
             cohort=cohort,
             search=config.cuts,
             seed=config.seed,
+            coding=config.coding,
         )
         log.info(
             "planned cuts for %s and %s (%s search, %.2f s):",

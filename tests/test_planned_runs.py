@@ -109,6 +109,16 @@ def test_a_run_plans_for_the_clients_that_share_an_iteration(
     assert made.plan is not None and made.plan.cohort == planned
 
 
+def test_a_plan_counts_the_bytes_that_the_wire_carries(folder: Path) -> None:
+    made = {wire: planner(folder, devices="fleet.toml", wire=wire) for wire in ("float32", "int8")}
+    for one in made.values():
+        one.choose([client(number) for number in range(4)])
+    plans = {wire: one.plan for wire, one in made.items()}
+    assert plans["float32"] is not None and plans["int8"] is not None
+    sizes = [plan.costs.gen.output_bytes.sum() for plan in plans.values() if plan is not None]
+    assert sizes[1] == pytest.approx(sizes[0] / 4, rel=0.05)
+
+
 def test_a_node_states_its_speeds_or_its_profile(folder: Path) -> None:
     def properties(**node: Any) -> dict[str, Any]:
         context = Context(

@@ -36,7 +36,7 @@ HERE = "127.0.0.1:0"
 
 
 class _Dialling(InProcessClient):
-    """A client that exchanges its frames by gRPC, as on a device."""
+    """A client that exchanges its frames by TLS, as on a device."""
 
     def fit(self, ins: FitIns, timeout: float | None, group_id: int | None) -> FitRes:
         use_threads(1)

@@ -1,4 +1,4 @@
-"""Split training is the plain computation, whatever the cuts; gRPC changes no byte of it."""
+"""Split training is the plain computation, whatever the cuts; TLS changes no byte of it."""
 
 import itertools
 from dataclasses import astuple

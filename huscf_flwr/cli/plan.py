@@ -7,6 +7,7 @@ from typing import Any
 
 from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
+from huscf_flwr.wire.codings import CODINGS
 
 _DESCRIPTION = """\
 Find the cuts with which one training iteration of a fleet takes the least time.
@@ -68,6 +69,12 @@ def add_command(commands: Any) -> None:
         "auto (the default) picks",
     )
     add("--seed", type=int, default=run.seed, help=f"of the genetic search ({run.seed})")
+    add(
+        "--wire",
+        choices=tuple(CODINGS),
+        default=run.wire,
+        help=f"how activations and gradients are sent, see the run key wire ({run.wire})",
+    )
     add("--compare", action="store_true", help="say what simpler plans would take")
     add("--plot", metavar="FILE", help="draw a timeline of one iteration (.png, .svg or .pdf)")
     add("--json", action="store_true", help="print JSON instead of a table")
@@ -101,6 +108,7 @@ def _run(options: argparse.Namespace) -> None:
         cohort=options.cohort,
         search=options.search,
         seed=options.seed,
+        coding=CODINGS[options.wire],
     )
     others = alternatives(plan, net_shapes(spec)) if options.compare else {}
     if options.json:

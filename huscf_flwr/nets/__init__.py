@@ -1,7 +1,8 @@
 """Conditional GANs that can be cut: lists of blocks, their state, losses, optimisers.
 
 `blocks` says what a net is and names them, `cgan` is the paper's, `state` are parameters by name,
-`unsplit` trains a net in one place, `generator` is a trained one on its own.
+`unsplit` trains a net in one place, `generator` is a trained one on its own; `moulds` makes blocks
+again and again, and `npy` is for arrays in Flower's messages.
 """
 
 from huscf_flwr.nets.blocks import (

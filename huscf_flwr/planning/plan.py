@@ -22,6 +22,7 @@ from huscf_flwr.planning.own_devices import FEDERATED_SPLIT_PASSES, users_second
 from huscf_flwr.planning.schedule import Schedule, schedule
 from huscf_flwr.planning.search import search_cuts
 from huscf_flwr.split.cuts import Cut, end_limits
+from huscf_flwr.wire.codings import EXACT, Coding
 
 _MOST_ROWS = 20
 
@@ -121,6 +122,7 @@ def make_plan(
     cohort: float | None = None,
     search: str = "auto",
     seed: int = 0,
+    coding: Coding = EXACT,
 ) -> Plan:
     """Search the cuts for a fleet.
 
@@ -130,12 +132,13 @@ def make_plan(
     fleet: the devices.
     cohort: how many of the clients share an iteration; all of them unless given.
     search, seed: see `search.search_cuts`.
+    coding: how what is exchanged is written.
 
     Raises
     ------
     UserError: the net cannot be built, or the search is not possible.
     """
-    costs, shapes = net_costs(spec, batch_size), net_shapes(spec)
+    costs, shapes = net_costs(spec, batch_size, coding), net_shapes(spec)
     size = float(fleet.clients.sum()) if cohort is None else cohort
     started = time.monotonic()
     found, used = search_cuts(costs, shapes, fleet.of_size(size), search=search, seed=seed)
