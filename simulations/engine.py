@@ -64,9 +64,10 @@ class InProcessClient(ClientProxy):
         self._make = make
 
     def begin(self, parameters: NDArrays, config: Config) -> "BegunTraining":
-        """Get ready for a round, which is then trained step by step."""
+        """Get ready for a round, which is then trained step by step, with copies of these."""
         client = self._make(self._context)
-        return BegunTraining(client, client.begin(parameters, config), config)
+        own = [array.copy() for array in parameters]
+        return BegunTraining(client, client.begin(own, config), config)
 
     def fit(self, ins: FitIns, timeout: float | None, group_id: int | None) -> FitRes:
         raise NotImplementedError("rounds are trained step by step: see `begin`")

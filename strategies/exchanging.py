@@ -16,7 +16,6 @@ from torch import Tensor
 from huscf_flwr.config import RunConfig
 from huscf_flwr.defences.guarded import Guarded, Known
 from huscf_flwr.errors import UserError
-from huscf_flwr.nets.blocks import FLOAT32
 from huscf_flwr.procedure import ClientTraining, ServerHalf, exchanged_bytes
 from huscf_flwr.remote.control import RunnerLost
 from huscf_flwr.remote.kit import read_runner_kit
@@ -81,11 +80,10 @@ class ExchangingStrategy(GANStrategy):
         )
         self.runner: Runner | RemoteRunners | InProcessRunner
         if not serve:
-            exact = config.coding is EXACT and config.precision == FLOAT32
             self.runner = InProcessRunner(
                 config.cohort_size,
                 config.coding,
-                stacker_on(torch_device(config.device)) if exact else None,
+                stacker_on(torch_device(config.device)) if config.coding is EXACT else None,
             )
         elif config.runners:
             kit = read_runner_kit(Path(base_dir) / config.runner_kit)

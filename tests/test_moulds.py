@@ -7,8 +7,17 @@ import torch
 from conftest import SPEC
 from torch import Tensor, nn
 
-from huscf_flwr.nets import DISC, GEN, Blocks, NetSpec, register_net, unfilled_blocks
-from huscf_flwr.nets.moulds import unfilled_block
+from huscf_flwr.nets import (
+    DISC,
+    GEN,
+    Blocks,
+    NetSpec,
+    PartialGAN,
+    initial_state,
+    register_net,
+    unfilled_blocks,
+)
+from huscf_flwr.nets.moulds import unfilled_at
 
 
 class Odd(nn.Module):
@@ -29,12 +38,24 @@ class Odd(nn.Module):
 
 @register_net("odd")
 def odd(spec: NetSpec) -> Blocks:
-    nameless = nn.Linear(3, 3)
-    nameless.register_forward_hook(lambda module, inputs, out: out + 1)  # pickle cannot have it
-    return Blocks([Odd(), nameless], [Odd()], latent_size=3)
+    first, last = Odd(), Odd()
+    last.one = first.one
+    return Blocks([first, last], [Odd()], latent_size=3)
+
+
+@register_net("nameless")
+def nameless(spec: NetSpec) -> Blocks:
+    hooked = nn.Linear(3, 3)
+    hooked.register_forward_hook(lambda module, inputs, out: out + 1)  # pickle cannot have it
+    return Blocks([hooked], [nn.Linear(3, 3)], latent_size=3)
 
 
 ODD = replace(SPEC, net="odd")
+
+
+def unfilled_block(spec: NetSpec, net: str, index: int) -> nn.Module:
+    (made,) = unfilled_at(spec, [(net, index)]).values()
+    return made
 
 
 def test_all_that_a_state_lacks_is_there() -> None:
@@ -56,10 +77,41 @@ def test_nothing_is_shared() -> None:
     assert (other.seen, other.plain.item()) == ([], 5)
 
 
+def test_blocks_share_what_they_share_in_the_net() -> None:
+    first, last = unfilled_at(ODD, [(GEN, 0), (GEN, 1)]).values()
+    assert isinstance(first, Odd) and isinstance(last, Odd)
+    assert last.one.weight is first.one.weight and last.other.bias is not first.other.bias
+
+
 def test_what_has_no_mould_is_built() -> None:
-    made = unfilled_block(ODD, GEN, 1)
+    made = unfilled_block(replace(SPEC, net="nameless"), GEN, 0)
     made.load_state_dict({"weight": torch.zeros(3, 3), "bias": torch.zeros(3)})
     assert made(torch.zeros(1, 3)).tolist() == [[1, 1, 1]]
+
+
+def test_they_are_of_what_is_registered_now() -> None:
+    """As in a notebook, where a cell that was changed is run again."""
+    spec = replace(SPEC, net="changing")
+    for slope in (0.2, 0.1):
+
+        def changing(spec: NetSpec, slope: float = slope) -> Blocks:
+            return Blocks([nn.LeakyReLU(slope)], [nn.LeakyReLU(slope)], latent_size=3)
+
+        register_net("changing")(changing)
+        made = unfilled_block(spec, GEN, 0)
+        assert isinstance(made, nn.LeakyReLU) and made.negative_slope == slope
+
+
+def test_nets_have_the_dtype_of_their_state_whatever_they_were_built_with() -> None:
+    @register_net("mixed")
+    def mixed(spec: NetSpec) -> Blocks:
+        made = Odd()
+        made.register_buffer("root", torch.tensor(2, dtype=torch.float64).sqrt())
+        return Blocks([made], [nn.Linear(3, 3)], latent_size=3)
+
+    spec = replace(SPEC, net="mixed")
+    nets = PartialGAN(spec, initial_state(spec, 0), gen=[0], disc=[0])
+    assert {value.dtype for value in nets.state_dict().values()} == {torch.float32}
 
 
 @pytest.mark.parametrize("net", [GEN, DISC])

@@ -4,6 +4,9 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -121,30 +124,65 @@ def test_a_killed_process_is_left_out_and_the_round_ends() -> None:
     assert any(first.failure in warning for warning in warnings)
 
 
-def test_a_large_frame_passes() -> None:
-    size = 64 * 2**20
+@dataclass
+class _Desk:
+    """Of whoever comes; answers as it is told to."""
 
-    class Echo:
-        def join(self, token: str) -> "Echo":
-            return self
+    answer: Callable[[Frame], Frame]
+    ended_at: float | None = None
 
-        def exchange_frame(self, sent: Frame) -> Frame:
-            return sent
+    def join(self, token: str) -> "_Desk":
+        return self
 
-        def refuse(self, reason: str) -> str: ...
+    def exchange_frame(self, sent: Frame) -> Frame:
+        return self.answer(sent)
 
-        def leave(self, reason: str) -> None: ...
+    def refuse(self, reason: str) -> str:
+        return reason
 
-        def disconnected(self) -> None: ...
+    def leave(self, reason: str) -> None: ...
 
-    server = FrameServer(Echo(), "127.0.0.1:0")
+    def disconnected(self) -> None: ...
+
+
+@contextmanager
+def _dialled(desk: _Desk) -> Iterator[TlsChannel]:
+    server = FrameServer(desk, "127.0.0.1:0")
     channel = dial(server, "t")
-    sent = Frame(FrameKey(1, 0, Exchange.GENERATE), {"fake": torch.rand(size // 4)})
     try:
-        assert torch.equal(channel.exchange(sent).tensors["fake"], sent.tensors["fake"])
+        yield channel
     finally:
         channel.close()
         server.close()
+
+
+def _frame(size: int) -> Frame:
+    return Frame(FrameKey(1, 0, Exchange.GENERATE), {"fake": torch.rand(size)})
+
+
+def test_a_large_frame_passes() -> None:
+    sent = _frame(16 * 2**20)
+    with _dialled(_Desk(lambda frame: frame)) as channel:
+        assert torch.equal(channel.exchange(sent).tensors["fake"], sent.tensors["fake"])
+
+
+def test_a_half_that_fails_ends_the_session_with_why() -> None:
+    def as_bits(frame: Frame) -> Frame:
+        return Frame(frame.key, {"fake": torch.zeros(3, dtype=torch.complex64)})
+
+    with _dialled(_Desk(as_bits)) as channel, pytest.raises(SessionError, match="ValueError: "):
+        channel.exchange(_frame(3))
+
+
+def test_a_silent_connection_of_a_session_that_is_over_is_broken_off() -> None:
+    desk = _Desk(lambda frame: frame)
+    with _dialled(desk) as channel:
+        channel.exchange(_frame(3))
+        desk.ended_at = time.monotonic() - 100
+        assert channel._link is not None
+        channel._link.wait_at_most(30)
+        with pytest.raises(ConnectionResetError, match="other end has closed"):
+            channel._link.receive(0)
 
 
 def test_a_port_in_use_is_named() -> None:

@@ -1,15 +1,27 @@
 """Nets that compute in bfloat16: the same split and unsplit, and near those in float32."""
 
+import copy
 import json
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import BATCH, CUT, OTHER, RATE, SHAPES, SPEC, bytes_of, stream, tiny
+from torch import Tensor, nn
 
 from huscf_flwr.errors import UserError
-from huscf_flwr.nets import NetSpec, initial_state, select_blocks
+from huscf_flwr.nets import (
+    Blocks,
+    NetSpec,
+    PartialGAN,
+    each_output,
+    initial_state,
+    register_net,
+    run_blocks,
+    select_blocks,
+)
 from huscf_flwr.nets.generator import load_generator
 from huscf_flwr.nets.unsplit import UnsplitTrainer
 from huscf_flwr.procedure import advance
@@ -71,6 +83,43 @@ def test_runs_train_and_score_in_it(strategy: str, folder: Path) -> None:
     generator = load_generator(next((folder / "run").glob("generator-*.safetensors")))
     assert generator.spec.precision == "bfloat16"
     assert generator.sample(4, seed=0)[0].dtype == torch.float32
+
+
+def test_nothing_depends_on_where_a_net_is_cut_whatever_its_blocks_begin_with() -> None:
+    """A sum computes in what it gets: bfloat16, were it handed from block to block."""
+
+    @register_net("residual")
+    def residual(spec: NetSpec) -> Blocks:
+        return Blocks([_Residual() for _ in range(3)], [_Residual()], latent_size=8)
+
+    spec = replace(IN_BFLOAT16, net="residual")
+    blocks = list(PartialGAN(spec, initial_state(spec, 0), gen=range(3), disc=()).gen.values())
+    inputs = torch.randn(16, 8)
+    whole = run_blocks(blocks, inputs)
+    cut = run_blocks(blocks[1:], run_blocks(blocks[:1], inputs))
+    assert whole.dtype == torch.float32
+    assert torch.equal(whole, cut) and torch.equal(whole, each_output(blocks, inputs)[-1])
+
+
+def test_a_copy_of_a_net_computes_with_its_own_parameters_and_goes_with_it() -> None:
+    nets = PartialGAN(IN_BFLOAT16, initial_state(SPEC, 0), gen=(), disc=[1])
+    other, inputs = copy.deepcopy(nets.disc["1"]), torch.randn(4, *SHAPES.disc[0])
+    for parameter in other.parameters():
+        parameter.data.zero_()
+    assert not torch.equal(other(inputs), nets.disc["1"](inputs))
+    gone = weakref.ref(other)
+    del other, parameter
+    assert gone() is None  # without looking for garbage
+
+
+class _Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, inputs: Tensor, labels: Tensor | None = None) -> Tensor:
+        out: Tensor = inputs + self.layer(inputs)
+        return out
 
 
 def test_only_what_there_is() -> None:

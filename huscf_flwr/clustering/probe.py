@@ -9,7 +9,7 @@ have learnt; and labels are left open: the first block's output is the mean over
 import torch
 from torch import Tensor
 
-from huscf_flwr.nets import PartialGAN, run_blocks
+from huscf_flwr.nets import PartialGAN
 
 IMAGES = 128
 """Of each client at most."""
@@ -31,8 +31,10 @@ def first_outputs(nets: PartialGAN, images: Tensor, num_classes: int) -> Tensor:
     """
     first, *rest = nets.disc.values()
     labels = (torch.full((len(images),), c, device=images.device) for c in range(num_classes))
-    out = torch.stack([run_blocks([first], images, of_class) for of_class in labels]).mean(dim=0)
-    return run_blocks(rest, out) if rest else out
+    out: Tensor = torch.stack([first(images, of_class) for of_class in labels]).mean(dim=0)
+    for block in rest:
+        out = block(out)
+    return out
 
 
 @torch.no_grad()
@@ -40,5 +42,5 @@ def go_on(nets: PartialGAN, outputs: Tensor, first: int) -> Tensor:
     """What the blocks in `nets` from number `first` on make of the outputs of those before."""
     for index, block in nets.disc.items():
         if int(index) >= first:
-            outputs = run_blocks([block], outputs)
+            outputs = block(outputs)
     return outputs

@@ -75,37 +75,39 @@ class Blocks:
 
 
 def run_blocks(blocks: Iterable[nn.Module], *inputs: Tensor) -> Tensor:
-    """One after the other; `inputs` are those of the first one, with labels if it has them.
-
-    The result has their dtype, whatever the blocks compute in.
-    """
+    """One after the other; `inputs` are those of the first one, with labels if it has them."""
     first, *rest = blocks
     out: Tensor = first(*inputs)
     for block in rest:
         out = block(out)
-    return out.to(inputs[0].dtype)
+    return out
 
 
 def each_output(blocks: Iterable[nn.Module], *inputs: Tensor) -> list[Tensor]:
     """As `run_blocks`, what every block gives."""
     first, *rest = blocks
-    dtype = inputs[0].dtype
-    outputs: list[Tensor] = [first(*inputs).to(dtype)]
+    outputs: list[Tensor] = [first(*inputs)]
     for block in rest:
-        outputs.append(block(outputs[-1]).to(dtype))
+        outputs.append(block(outputs[-1]))
     return outputs
 
 
 def in_bfloat16(block: nn.Module) -> None:
-    """Have a block compute in bfloat16, where PyTorch's autocast finds that this loses little."""
-    forward = block.forward
+    """Have a block compute in bfloat16, where PyTorch's autocast finds that this loses little.
 
-    def computed(*inputs: Tensor) -> Tensor:
+    What comes out has the dtype of what went in: so results do not depend on where nets are cut.
+    """
+    block.__class__ = _computing_in_bfloat16(type(block))  # type: ignore[arg-type]
+
+
+@functools.cache
+def _computing_in_bfloat16(kind: type[nn.Module]) -> type[nn.Module]:
+    def forward(self: nn.Module, *inputs: Tensor) -> Tensor:
         with torch.autocast(inputs[0].device.type, torch.bfloat16):
-            out: Tensor = forward(*inputs)
-        return out
+            out: Tensor = kind.forward(self, *inputs)
+        return out.to(inputs[0].dtype)
 
-    block.forward = computed
+    return type(kind.__name__, (kind,), {"forward": forward})
 
 
 Builder = Callable[[NetSpec], Blocks]
@@ -134,6 +136,16 @@ def build_blocks(spec: NetSpec) -> Blocks:
     ------
     UserError: no such net, or the net cannot be built for this image size.
     """
+    return builder_of(spec)(spec)
+
+
+def builder_of(spec: NetSpec) -> Builder:
+    """What builds the nets of `spec`: whatever is registered under that name now.
+
+    Raises
+    ------
+    UserError: no such net.
+    """
     module, _, name = spec.net.rpartition(":")
     if module:
         try:
@@ -146,7 +158,7 @@ def build_blocks(spec: NetSpec) -> Blocks:
             f'net="{spec.net}" is not registered: known are {known}; "module:name" imports the '
             "module that registers it"
         )
-    return _REGISTRY[name](spec)
+    return _REGISTRY[name]
 
 
 def unfilled_blocks(spec: NetSpec) -> Blocks:

@@ -1,81 +1,96 @@
-"""Blocks made again and again: cast from a mould, which takes a tenth of building a net."""
+"""Blocks made again and again: cast from moulds, which takes a tenth of building the nets."""
 
 import functools
 import io
 import pickle
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from huscf_flwr.nets.blocks import DISC, GEN, NetSpec, unfilled_blocks
+from huscf_flwr.nets.blocks import DISC, GEN, Builder, NetSpec, builder_of, unfilled_blocks
+
+Place = tuple[str, int]
+"""Of a block: its net, `gen` or `disc`, and its index there."""
 
 
-def unfilled_block(spec: NetSpec, net: str, index: int) -> nn.Module:
-    """A block of `unfilled_blocks`; the nets by `gen` and `disc`.
+def unfilled_at(spec: NetSpec, places: Iterable[Place]) -> dict[Place, nn.Module]:
+    """Blocks as `unfilled_blocks` gives them, of these places only.
 
     Raises
     ------
     UserError: as `unfilled_blocks`.
     """
-    mould = _moulds(spec)[net][index]
-    if mould is not None:
-        return mould.cast()
-    blocks = unfilled_blocks(spec)
-    return (blocks.generator if net == GEN else blocks.discriminator)[index]
+    if (moulds := _moulds(spec, builder_of(spec))) is not None:
+        return moulds.cast(places)
+    blocks = _built(spec)
+    return {place: blocks[place] for place in places}
 
 
-class _Mould:
-    """A block without the values of its state, as pickle writes it down."""
+class _Moulds:
+    """Blocks without the values of their state, as pickle writes them down."""
 
-    def __init__(self, block: nn.Module) -> None:
+    def __init__(self, blocks: Mapping[Place, nn.Module]) -> None:
         """Raises whatever pickle does of what cannot be pickled, a function without a name say."""
-        self._state = block.state_dict(keep_vars=True)
-        written = io.BytesIO()
-        _Pickler(written, {id(value): name for name, value in self._state.items()}).dump(block)
-        self._written = written.getvalue()
+        states = [block.state_dict(keep_vars=True) for block in blocks.values()]
+        self._values = list({id(v): v for state in states for v in state.values()}.values())
+        numbers = {id(value): number for number, value in enumerate(self._values)}
+        self._written: dict[Place, bytes] = {}
+        for place, block in blocks.items():
+            file = io.BytesIO()
+            _Pickler(file, numbers).dump(block)
+            self._written[place] = file.getvalue()
 
-    def cast(self) -> nn.Module:
-        """A new block."""
-        found: nn.Module = _Unpickler(io.BytesIO(self._written), self._state).load()
-        return found
+    def cast(self, places: Iterable[Place]) -> dict[Place, nn.Module]:
+        """New blocks; parameters that they share in the net, they share."""
+        made: dict[int, Tensor] = {}
+        return {
+            place: _Unpickler(io.BytesIO(self._written[place]), self._values, made).load()
+            for place in places
+        }
 
 
 class _Pickler(pickle.Pickler):
-    def __init__(self, file: io.BytesIO, names: dict[int, str]) -> None:
+    def __init__(self, file: io.BytesIO, numbers: Mapping[int, int]) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
-        self._names = names
+        self._numbers = numbers
 
-    def persistent_id(self, obj: Any) -> str | None:
-        return self._names.get(id(obj)) if isinstance(obj, Tensor) else None
+    def persistent_id(self, obj: Any) -> int | None:
+        return self._numbers.get(id(obj)) if isinstance(obj, Tensor) else None
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, state: dict[str, Tensor]) -> None:
+    def __init__(self, file: io.BytesIO, values: list[Tensor], made: dict[int, Tensor]) -> None:
         super().__init__(file)
-        self._state = state
-        self._made: dict[str, Tensor] = {}
+        self._values = values
+        self._made = made
 
-    def persistent_load(self, pid: str) -> Tensor:
-        if pid not in self._made:  # what is tied stays so
-            like = self._state[pid]
+    def persistent_load(self, pid: int) -> Tensor:
+        if pid not in self._made:
+            like = self._values[pid]
             value = torch.empty_like(like, requires_grad=False)
-            known = isinstance(like, nn.Parameter)
-            self._made[pid] = nn.Parameter(value, like.requires_grad) if known else value
+            is_parameter = isinstance(like, nn.Parameter)
+            self._made[pid] = nn.Parameter(value, like.requires_grad) if is_parameter else value
         return self._made[pid]
 
 
 @functools.lru_cache(maxsize=32)
-def _moulds(spec: NetSpec) -> dict[str, list[_Mould | None]]:
-    blocks = unfilled_blocks(spec)
-    return {
-        net: [_mould_of(block) for block in of_net]
-        for net, of_net in ((GEN, blocks.generator), (DISC, blocks.discriminator))
-    }
-
-
-def _mould_of(block: nn.Module) -> _Mould | None:
+def _moulds(spec: NetSpec, builder: Builder) -> _Moulds | None:
+    """None where there can be none; of what is registered under the name now, not once."""
+    blocks = _built(spec)
     try:
-        return _Mould(block)
+        moulds = _Moulds(blocks)
+        moulds.cast(blocks)
     except Exception:  # pickle raises whatever an object's own methods do
         return None
+    return moulds
+
+
+def _built(spec: NetSpec) -> dict[Place, nn.Module]:
+    blocks = unfilled_blocks(spec)
+    return {
+        (net, index): block
+        for net, of_net in ((GEN, blocks.generator), (DISC, blocks.discriminator))
+        for index, block in enumerate(of_net)
+    }

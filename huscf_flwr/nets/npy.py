@@ -16,10 +16,10 @@ _KIND = "numpy.ndarray"  # as Flower names them
 
 def to_parameters(arrays: NDArrays) -> Parameters:
     """The bytes that Flower's `ndarrays_to_parameters` gives."""
-    tensors = [
-        b"".join((_header(array.dtype, array.shape), np.ascontiguousarray(array).data))
-        for array in arrays
-    ]
+    tensors = []
+    for array in map(np.asarray, arrays):
+        header = _header(array.dtype, array.shape)
+        tensors.append(b"".join((header, np.ascontiguousarray(array).data)))
     return Parameters(tensors, _KIND)
 
 

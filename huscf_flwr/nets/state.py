@@ -17,7 +17,7 @@ from huscf_flwr.nets.blocks import (
     in_bfloat16,
     unfilled_blocks,
 )
-from huscf_flwr.nets.moulds import unfilled_block
+from huscf_flwr.nets.moulds import unfilled_at
 from huscf_flwr.system.seeding import torch_seeded
 
 State = dict[str, Tensor]
@@ -50,12 +50,15 @@ class PartialGAN(nn.Module):
         RuntimeError: `state` lacks a name of these blocks, or has one in another shape.
         """
         super().__init__()
-        self.gen = nn.ModuleDict({str(i): unfilled_block(spec, GEN, i) for i in sorted(gen)})
-        self.disc = nn.ModuleDict({str(i): unfilled_block(spec, DISC, i) for i in sorted(disc)})
+        places = [(GEN, i) for i in sorted(gen)] + [(DISC, i) for i in sorted(disc)]
+        self.gen, self.disc = nn.ModuleDict(), nn.ModuleDict()
+        for (net, index), block in unfilled_at(spec, places).items():
+            (self.gen if net == GEN else self.disc)[str(index)] = block
         here = self.state_dict()
         own = {name: state[name] for name in here if name in state}
-        for dtype in _floating(own) - _floating(here):
-            self.to(dtype)
+        if _floating(own) != _floating(here):
+            for dtype in _floating(own):
+                self.to(dtype)
         if torch.device(device).type != "cpu":
             self.to(device)
         for parameter in self.parameters():

@@ -1,5 +1,6 @@
 """Where clients' frames come in: for training, and for measuring a link to the runner."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Protocol
@@ -42,10 +43,21 @@ class Echoes:
 class EchoDesk:
     """Answers every frame with itself, checked as all frames are, but no net sees it."""
 
-    def __init__(self, echo: Callable[[Frame], Future[Frame]], patience_s: float) -> None:
-        """`echo` gives the frame back, by way of the thread that answers all others."""
+    def __init__(
+        self, echo: Callable[[Frame], Future[Frame]], patience_s: float, until: float
+    ) -> None:
+        """`echo` gives the frame back, by way of the thread that answers all others.
+
+        The token is good `until` then.
+        """
         self._echo = echo
         self._patience_s = patience_s
+        self._until = until
+
+    @property
+    def ended_at(self) -> float | None:
+        """See `wire.channel.Desk`."""
+        return self._until if self._until < time.monotonic() else None
 
     def exchange_frame(self, frame: Frame) -> Frame:
         """The same frame.
@@ -97,6 +109,11 @@ class SessionDesk:
         self._session = session
         self._connection = session.connection
         self._patience_s = patience_s
+
+    @property
+    def ended_at(self) -> float | None:
+        """See `wire.channel.Desk`."""
+        return self._session.closed_at
 
     def exchange_frame(self, frame: Frame) -> Frame:
         """See `wire.channel.Desk`."""

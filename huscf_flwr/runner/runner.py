@@ -99,6 +99,7 @@ class Runner:
             self._round.idle = None
             self._together.ended(session.seat for session in sessions)
             for session in sessions:
+                session.closed_at = time.monotonic()
                 if not session.seat.finished:
                     missing = "the round ended before it was done"
                     self._fail(session, missing if session.seat.joined else "it never connected")
@@ -138,8 +139,8 @@ class Runner:
         """See `wire.channel.Reception`."""
         now = time.monotonic()
         with self._changed:
-            if self._echoes.tokens.good(token, now):
-                return EchoDesk(self._echo, self.settings.straggler_timeout)
+            if (until := self._echoes.tokens.good_until(token, now)) is not None:
+                return EchoDesk(self._echo, self.settings.straggler_timeout, until)
             session = holder_of(token, self._round.sessions) if self._round else None
             if session is None or self._round is None:
                 raise SessionError("unknown token: no open round expects this client")

@@ -77,6 +77,7 @@ class Session:
         self.lost = ""
         self.result: Tensor | None = None
         self.pending: Frame | None = None
+        self.closed_at: float | None = None  # when its round was over
         self.answered: tuple[FrameKey, Future[Frame]] | None = None
 
     @property

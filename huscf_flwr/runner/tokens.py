@@ -34,7 +34,7 @@ class EchoTokens:
         self._good_until[token] = now + seconds
         return token
 
-    def good(self, token: str, now: float) -> bool:
-        """Whether it is one of them, and still good."""
+    def good_until(self, token: str, now: float) -> float | None:
+        """When it is good no more; None if it is none of them, or good no more now."""
         until = holder_of(token, self._good_until)
-        return until is not None and now < until
+        return until if until is not None and now < until else None

@@ -55,10 +55,8 @@ class JointPass:
         self.outputs = current
 
     def _parts(self, joint: Tensor, members: list[int]) -> ByClient:
-        """Of each client, in the dtype of what it sends, whatever the blocks compute in."""
         sizes = [self._inputs[k].shape[0] for k in members]
-        parts = joint.to(self._inputs[members[0]].dtype).split(sizes)
-        return dict(zip(members, parts, strict=True))
+        return dict(zip(members, joint.split(sizes), strict=True))
 
     def backward(self, gradients: Mapping[int, Tensor]) -> ByClient:
         """Gradients at the head outputs; adds those of the blocks' parameters to `.grad`.

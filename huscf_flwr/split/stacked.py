@@ -10,6 +10,7 @@ from torch import Tensor
 
 from huscf_flwr.data.batches import Batch
 from huscf_flwr.nets import NetSpec, initial_state, net_shapes
+from huscf_flwr.nets.blocks import FLOAT32
 from huscf_flwr.nets.losses import Losses, each_if_fake, each_if_real
 from huscf_flwr.nets.stacked import StackedNets
 from huscf_flwr.procedure import ClientHalf, Steps, advance
@@ -46,6 +47,8 @@ class HeadsAndTailsStacker:
     def kind(self, half: ClientHalf) -> Hashable:
         """Those with one cut are of one kind; None if the net computes other things stacked."""
         if type(half) is not HeadsAndTails:  # whose iteration may be another
+            return None
+        if half.spec.precision != FLOAT32:  # what stacked blocks compute in is their inputs' dtype
             return None
         if not _can_be_stacked(half.spec, half.cut, half.device):
             return None

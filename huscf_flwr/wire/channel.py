@@ -38,6 +38,11 @@ class Channel(Protocol):
 class Desk(Protocol):
     """The server's end of one connection of a client; a later one takes its place."""
 
+    @property
+    def ended_at(self) -> float | None:
+        """When all was over that could come of it, by `time.monotonic`; None: it is not."""
+        ...
+
     def exchange_frame(self, frame: Frame) -> Frame:
         """Hand in a frame and wait for its answer; a repeated frame gets the same answer.
 

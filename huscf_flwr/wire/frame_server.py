@@ -4,6 +4,7 @@ Clients only dial in, over TLS. Who has no token is sent away before anything el
 it sends. A token has one connection: a new one ends the one before.
 """
 
+import logging
 import socket
 import ssl
 import tempfile
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from huscf_flwr.errors import UserError
+from huscf_flwr.errors import UserError, cause
 from huscf_flwr.system.certificates import Certificate, self_signed
 from huscf_flwr.system.files import allow_many_files
 from huscf_flwr.wire.channel import Desk, IterationLost, Reception, SessionError
@@ -34,11 +35,18 @@ from huscf_flwr.wire.links import (
     host_and_port,
 )
 
-_STRANGERS = 256
-"""Connections without a token, at most: the oldest has to go. So many are not dialled at once in
-the moment that a client takes to say who it is, unless somebody tries hard."""
+log = logging.getLogger(__name__)
 
+_STRANGERS = 256
+"""Connections without a token, at most: then the oldest has to go, once it has had time enough to
+say who it is, and more wait to be let in."""
+
+_TIME_ENOUGH_SECONDS = 1.0
 _STRANGER_SECONDS = 10.0
+_LINGER_SECONDS = 60.0
+"""For so long a connection may stay of which nothing can come any more: its last answer may be on
+a slow way."""
+
 _LONGEST_TOKEN = 4096
 _LOOK_SECONDS = 1.0
 
@@ -69,9 +77,9 @@ class FrameServer:
         self._reception = reception
         self._coding = coding
         self._largest = largest_frame + HEADERS_BYTES
-        self._strangers: dict[Link, None] = {}  # the oldest first
-        self._links: dict[str, Link] = {}  # by token
-        self._changed = threading.Lock()
+        self._strangers: dict[Link, float] = {}  # the oldest first, with when it came
+        self._links: dict[str, tuple[Link, Desk]] = {}  # by token
+        self._changed = threading.Condition()
         self._closed = False
         allow_many_files()  # a connection is one
         own = self_signed(NAME)
@@ -87,7 +95,7 @@ class FrameServer:
                 backlog=1024,
                 dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
             )
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             raise UserError(
                 f'runner-bind="{bind}" cannot be bound: the port is in use or the host is not '
                 "this machine's; port 0 takes a free port"
@@ -101,7 +109,8 @@ class FrameServer:
         """Stop listening and break off open connections."""
         with self._changed:
             self._closed = True
-            links = [*self._strangers, *self._links.values()]
+            links = [*self._strangers, *(link for link, _ in self._links.values())]
+            self._changed.notify_all()
         with suppress(OSError):  # wakes the thread, where the system lets it
             self._listening.shutdown(socket.SHUT_RDWR)
         self._accepting.join()
@@ -110,7 +119,12 @@ class FrameServer:
             link.break_off()
 
     def _accept(self) -> None:
+        looked = time.monotonic()
         while not self._closed:
+            if time.monotonic() > looked + _LOOK_SECONDS:
+                self._end_what_is_over()
+                looked = time.monotonic()
+            self._make_room()
             try:
                 connection, _ = self._listening.accept()
             except TimeoutError:
@@ -120,7 +134,7 @@ class FrameServer:
                 continue
             try:
                 self._let_in(connection)
-            except (OSError, RuntimeError):  # gone already; or no thread to be had
+            except OSError:  # gone already
                 connection.close()
 
     def _let_in(self, connection: socket.socket) -> None:
@@ -129,56 +143,78 @@ class FrameServer:
             self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         )
         with self._changed:
-            self._strangers[link] = None
-            oldest = next(iter(self._strangers)) if len(self._strangers) > _STRANGERS else None
-            if oldest is not None:
-                del self._strangers[oldest]
-        if oldest is not None:
-            oldest.break_off()
-        threading.Thread(target=self._run, args=(link,), name="runner-link", daemon=True).start()
+            self._strangers[link] = time.monotonic()
+        try:
+            threading.Thread(
+                target=self._run, args=(link,), name="runner-link", daemon=True
+            ).start()
+        except RuntimeError:  # no thread to be had
+            self._forget(link)
+
+    def _make_room(self) -> None:
+        """Wait until one more may come who has not said who it is."""
+        with self._changed:
+            while len(self._strangers) >= _STRANGERS and not self._closed:
+                oldest, came = next(iter(self._strangers.items()))
+                left = came + _TIME_ENOUGH_SECONDS - time.monotonic()
+                if left <= 0:
+                    del self._strangers[oldest]
+                    oldest.break_off()
+                else:
+                    self._changed.wait(left)
+
+    def _end_what_is_over(self) -> None:
+        """Break off connections of which nothing has come since their session ended."""
+        before = time.monotonic() - _LINGER_SECONDS
+        with self._changed:
+            for link, desk in self._links.values():
+                if (ended := desk.ended_at) is not None and ended < before:
+                    link.break_off()
 
     def _run(self, link: Link) -> None:
         try:
-            self._serve(link)
-        except (OSError, ValueError):  # the connection is over; or no client of ours
+            if (token := _shown(link)) is not None:
+                self._serve(link, token)
+        except OSError:  # the connection is over
             pass
         finally:
-            with self._changed:
-                self._strangers.pop(link, None)
-            link.close()
+            self._forget(link)
 
-    def _serve(self, link: Link) -> None:
-        link.handshake()
-        kind, said = link.receive(_LONGEST_TOKEN)
-        if kind != TOKEN:
-            return
-        token = said.decode()
+    def _forget(self, link: Link) -> None:
+        with self._changed:
+            self._strangers.pop(link, None)
+            self._changed.notify_all()
+        link.close()
+
+    def _serve(self, link: Link, token: str) -> None:
         try:
             desk = self._reception.join(token)
         except SessionError as error:
             link.send(ENDED, [str(error).encode()])
             return
-        self._take_over(token, link)
+        self._take_over(token, link, desk)
         try:
             link.send(WELCOME)
             self._answer_all(desk, link)
         finally:  # a connection that ends without a goodbye may be dialled again
             with self._changed:
-                if self._links.get(token) is link:
+                if token in self._links and self._links[token][0] is link:
                     del self._links[token]
             desk.disconnected()
 
-    def _take_over(self, token: str, link: Link) -> None:
+    def _take_over(self, token: str, link: Link, desk: Desk) -> None:
         """Let this connection be the only one with its token."""
         with self._changed:
             self._strangers.pop(link, None)
+            self._changed.notify_all()
             before = self._links.get(token)
-            self._links[token] = link
+            self._links[token] = link, desk
             closed = self._closed
         link.wait_at_most(None)
-        for over in (before, link if closed else None):
-            if over is not None:
-                over.break_off()
+        if before is not None:
+            before[0].break_off()
+        if closed:
+            link.break_off()
 
     def _answer_all(self, desk: Desk, link: Link) -> None:
         kind = ANSWER
@@ -205,6 +241,19 @@ class FrameServer:
             return _refused(desk, f"sent an invalid frame ({error})")
         except SessionError as error:
             return ENDED, [str(error).encode()]
+        except Exception as error:  # of a half of one's own, say
+            log.exception("a frame cannot be answered")
+            return _refused(desk, f"cannot be answered: {type(error).__name__}: {cause(error)}")
+
+
+def _shown(link: Link) -> str | None:
+    """The token that is shown on a new connection; None if that is not what it is."""
+    link.handshake()
+    try:
+        kind, said = link.receive(_LONGEST_TOKEN)
+        return said.decode() if kind == TOKEN else None
+    except ValueError:
+        return None
 
 
 def _showing(own: Certificate) -> ssl.SSLContext:

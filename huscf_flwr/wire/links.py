@@ -34,7 +34,8 @@ _HEADER = struct.Struct("!cI")  # kind, length
 _PIECE = 2**16
 
 # Who is silent for five seconds is asked whether it is there, and the connection ends where its
-# system has not answered within four; neither a process that computes nor a slow link matters.
+# system has not answered within four, or has had no room for what was sent for nine. A slow link
+# does not matter, nor does a process that computes: it is sent nothing then.
 _IDLE_S, _EVERY_S, _TIMES = 5, 2, 2
 _OPTIONS = [
     ("TCP_NODELAY", 1),

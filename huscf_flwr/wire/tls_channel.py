@@ -8,7 +8,6 @@ gave, so nothing is trained twice.
 import socket
 import ssl
 import time
-from contextlib import suppress
 
 from huscf_flwr.errors import cause
 from huscf_flwr.wire.channel import RECONNECT_SECONDS, IterationLost, SessionError
@@ -109,6 +108,9 @@ class TlsChannel:
                         f"{cause(error)}"
                     ) from error
                 time.sleep(_AGAIN_SECONDS)
+            except BaseException:  # interrupted in the middle of a message
+                self._drop()
+                raise
         self._connected_before = True
         if kind == ANSWER:
             return decode(answer, self._coding)
@@ -119,14 +121,17 @@ class TlsChannel:
         raise SessionError(answer.decode())
 
     def close(self) -> None:
-        with suppress(OSError, SessionError):  # the runner is gone: there is nobody to tell
+        try:
             if self._sent_away:  # or the runner would wait whether a better frame comes
                 self._link, self._sent_away = self._dialled(RECONNECT_SECONDS), False
             if self._link is not None:
                 self._link.wait_at_most(RECONNECT_SECONDS)
                 self._link.send(LEAVING)
                 self._link.receive(0)  # ends with the connection, when the runner knows
-        self._drop()
+        except (OSError, SessionError):  # the runner is gone: there is nobody to tell
+            pass
+        finally:
+            self._drop()
 
     def _dialled(self, seconds: float) -> Link:
         """A new connection, over which the runner has welcomed this client.
