@@ -12,9 +12,9 @@
     launches    what an iteration launches on a GPU, counted on the processor
     runners     how much faster two runners are than one
 
-`speed` draws where the cores' time goes by each road, as runs/benchmark.png: see `parts`. Each
-measurement has a process of its own, so that none sees another's threads or memory. A client
-iteration is one batch through one step of both nets. Starting Ray is not counted.
+`speed` draws where the cores' time goes by each road, as runs/benchmark.png: see `parts`. Runs that
+are compared have a process of their own each, so that none sees another's threads or memory. A
+client iteration is one batch through one step of both nets. Starting Ray is not counted.
 """
 
 import argparse
@@ -122,7 +122,8 @@ _TIMED = f"{parts.TimedHuSCF.__module__}:{parts.TimedHuSCF.__name__}"
 
 
 def _plain_road() -> parts.Parts:
-    command = [sys.executable, "-m", "simulations.benchmark", "plain"]
+    code = "import json; from simulations import benchmark; print(json.dumps(benchmark.plain()))"
+    command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
     return parts.Parts(*json.loads(done.stdout))
 
@@ -153,7 +154,6 @@ ROADS = {
 
 
 def _compare_speed() -> None:
-    cores = len(os.sched_getaffinity(0))
     print(f"{'':26}{'iterations/s':>13}{'of plain':>9}{'':3}milliseconds of a core, of each:")
     print(f"{'':26}{'':22}{'clients':>11}{'server':>9}{'other':>9}{'idle':>9}", flush=True)
     found: dict[str, list[parts.Parts]] = {road: [] for road in ROADS}
@@ -161,24 +161,26 @@ def _compare_speed() -> None:
     for _ in range(_TURNS):
         for road, measure in ROADS.items():
             found[road].append(measure())
-            ratios[road].append(next(iter(found.values()))[-1].all / found[road][-1].all)
-            _print_road(road, found[road][-1], ratios[road][-1], cores)
+            plain = next(iter(found.values()))[-1]
+            ratios[road].append(plain.passing / found[road][-1].passing)
+            _print_road(road, found[road][-1], ratios[road][-1])
     print("medians")
     medians = {
         road: parts.Parts(*map(statistics.median, zip(*found[road], strict=True)))
         for road in ROADS
     }
     for road, median in medians.items():
-        _print_road(road, median, statistics.median(ratios[road]), cores)
+        _print_road(road, median, statistics.median(ratios[road]))
     path = PROJECT / "runs" / "benchmark.png"
     path.parent.mkdir(exist_ok=True)
     parts.picture(medians, path)
     print(f"picture: {path}")
 
 
-def _print_road(road: str, of: parts.Parts, ratio: float, cores: int) -> None:
-    numbers = "".join(f"{value:9.1f}" for value in of)
-    print(f"{road:26}{1e3 * cores / of.all:13.1f}{ratio:9.2f}  {numbers}", flush=True)
+def _print_road(road: str, of: parts.Parts, ratio: float) -> None:
+    passing, *cores = of
+    numbers = "".join(f"{value:9.1f}" for value in cores)
+    print(f"{road:26}{1e3 / passing:13.1f}{ratio:9.2f}  {numbers}", flush=True)
 
 
 def _compare_memory() -> None:
@@ -254,12 +256,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    names = [*MEASUREMENTS, "plain"]
-    parser.add_argument("what", nargs="*", choices=[*names, []], metavar="what", help="see above")
+    choices = [*MEASUREMENTS, []]
+    parser.add_argument("what", nargs="*", choices=choices, metavar="what", help="see above")
     what = parser.parse_args().what
-    if what == ["plain"]:
-        print(json.dumps(plain()))
-        return
     for name in what or MEASUREMENTS:
         print(f"\n{name}\n", flush=True)
         MEASUREMENTS[name]()

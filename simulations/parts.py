@@ -2,12 +2,13 @@
 
 Of each client iteration, in milliseconds of a core: what is computed of the clients' blocks, and
 of the server's; all other work of this machine (frames, threads and processes that wake each
-other, rounds' beginnings and ends); and what cores had nothing to do. Together that is the cores,
-divided by the iterations per second. The machine should do nothing else.
+other, rounds' beginnings and ends); and what cores had nothing to do. Together that is the time
+that passes, of each core. The machine should have these cores alone, and do nothing else.
 """
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,17 +32,13 @@ _COMPUTING = "computing-seconds"
 
 
 class Parts(NamedTuple):
-    """Of a client iteration, in milliseconds of a core."""
+    """Of a client iteration: milliseconds that pass, and milliseconds of a core."""
 
+    passing: float
     clients: float
     server: float
     other: float
     idle: float
-
-    @property
-    def all(self) -> float:
-        """What the cores have done and not done for it."""
-        return sum(self)
 
 
 class Watch:
@@ -52,10 +49,10 @@ class Watch:
 
     def parts(self, iterations: int, clients_s: float, server_s: float) -> Parts:
         """Of so many client iterations until now, for whose blocks cores have computed so long."""
-        busy = _busy_s() - self._busy
-        idle = len(os.sched_getaffinity(0)) * (time.monotonic() - self._began) - busy
+        passing, busy = time.monotonic() - self._began, _busy_s() - self._busy
+        idle = len(os.sched_getaffinity(0)) * passing - busy
         other = busy - clients_s - server_s
-        seconds = (clients_s, server_s, max(0.0, other), max(0.0, idle))
+        seconds = (passing, clients_s, server_s, max(0.0, other), max(0.0, idle))
         return Parts(*(1e3 * s / iterations for s in seconds))
 
 
@@ -139,7 +136,9 @@ def _timed_iterations(
 
 
 class _TimedIteration:
-    """One of the server's, timed: as many cores as its thread computes with."""
+    """One of the server's, timed: what its thread computes, or for how long all its threads do."""
+
+    _adding = threading.Lock()
 
     def __init__(self, iteration: ServerIteration, spent: list[float]) -> None:
         self._iteration = iteration
@@ -158,11 +157,14 @@ class _TimedIteration:
         self._timed(lambda: self._iteration.step(exchange))
 
     def _timed(self, compute: Callable[[], Any]) -> Any:
-        began = time.monotonic()
+        threads = torch.get_num_threads()
+        clock = time.thread_time if threads == 1 else time.monotonic
+        began = clock()
         try:
             return compute()
         finally:
-            self._spent[0] += (time.monotonic() - began) * torch.get_num_threads()
+            with self._adding:
+                self._spent[0] += (clock() - began) * threads
 
 
 def picture(roads: Mapping[str, Parts], path: Path) -> None:
@@ -179,7 +181,7 @@ def picture(roads: Mapping[str, Parts], path: Path) -> None:
     figure = Figure(figsize=(8, 0.8 + 0.55 * len(roads)), layout="constrained")
     axes = figure.subplots()
     left = [0.0] * len(roads)
-    for name, colour in zip(Parts._fields, colours, strict=True):
+    for name, colour in zip(labels, colours, strict=True):
         widths: Sequence[float] = [getattr(parts, name) for parts in roads.values()]
         axes.barh(list(roads), widths, left=left, color=colour, label=labels[name], height=0.6)
         left = [start + width for start, width in zip(left, widths, strict=True)]
