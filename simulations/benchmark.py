@@ -12,9 +12,9 @@
     launches    what an iteration launches on a GPU, counted on the processor
     runners     how much faster two runners are than one
 
-`speed` draws where the cores' time goes by each road, as runs/benchmark.png: see `parts`. Runs that
-are compared have a process of their own each, so that none sees another's threads or memory. A
-client iteration is one batch through one step of both nets. Starting Ray is not counted.
+`speed` draws where the cores' time goes by each road, as runs/benchmark.png: see `parts`. Runs
+that are compared have a process of their own each, so that none sees another's threads or memory.
+A client iteration is one batch through one step of both nets. Starting Ray is not counted.
 """
 
 import argparse
@@ -256,9 +256,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    choices = [*MEASUREMENTS, []]
-    parser.add_argument("what", nargs="*", choices=choices, metavar="what", help="see above")
+    parser.add_argument("what", nargs="*", help="see above")
     what = parser.parse_args().what
+    if unknown := set(what) - MEASUREMENTS.keys():
+        parser.error(f"{min(unknown)}: there is none; there are {', '.join(MEASUREMENTS)}")
     for name in what or MEASUREMENTS:
         print(f"\n{name}\n", flush=True)
         MEASUREMENTS[name]()
