@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from conftest import BATCH, RATE, SHAPES, SPEC, stream, tiny
 from flwr.common import (
+    Config,
     EvaluateIns,
     EvaluateRes,
-    FitIns,
     FitRes,
     GetPropertiesIns,
-    Parameters,
+    NDArrays,
     parameters_to_ndarrays,
 )
 from torch.utils.flop_counter import FlopCounterMode
@@ -73,8 +73,8 @@ class Recorder:
         self.seen.add((what, sent, in_iterations))
         self.arrays.append(np.asarray(array))
 
-    def parameters(self, names: list[str], parameters: Parameters, *, sent: bool) -> None:
-        for name, array in zip(sorted(names), parameters_to_ndarrays(parameters), strict=True):
+    def parameters(self, names: list[str], arrays: NDArrays, *, sent: bool) -> None:
+        for name, array in zip(sorted(names), arrays, strict=True):
             what = What.PARAMETERS if name.startswith(PARAMETERS) else OTHERS[name]
             self.kept(what, array, sent=sent, in_iterations=False)
 
@@ -112,10 +112,12 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     evaluate, properties = InProcessClient.evaluate, InProcessClient.get_properties
     begun = GANClient.begin
 
-    def watched_begin(client: InProcessClient, ins: FitIns) -> BegunTraining:
-        started = begin(client, ins)
-        found.parameters(started.client.handed(ins.config), ins.parameters, sent=False)
-        found.scalars(ins.config, sent=False)
+    def watched_begin(
+        client: InProcessClient, parameters: NDArrays, config: Config
+    ) -> BegunTraining:
+        started = begin(client, parameters, config)
+        found.parameters(started.client.handed(config), parameters, sent=False)
+        found.scalars(config, sent=False)
         return started
 
     def watched_training(client: GANClient, parameters: Any, config: Any) -> ClientTraining:
@@ -130,13 +132,14 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
         assert found.strategy is not None
         clients = found.strategy.roster.clients.values()
         (info,) = (info for info in clients if info.number == started.number)
-        found.parameters(list(found.strategy.due(info)), result.parameters, sent=True)
+        arrays = parameters_to_ndarrays(result.parameters)
+        found.parameters(list(found.strategy.due(info)), arrays, sent=True)
         found.scalars(result.metrics, sent=True)
         return result
 
     def watched_evaluate(client: InProcessClient, ins: EvaluateIns, **more: Any) -> EvaluateRes:
-        blocks = len(parameters_to_ndarrays(ins.parameters))
-        found.parameters([f"disc.{i}" for i in range(blocks)], ins.parameters, sent=False)
+        arrays = parameters_to_ndarrays(ins.parameters)
+        found.parameters([f"disc.{i}" for i in range(len(arrays))], arrays, sent=False)
         found.scalars(ins.config, sent=False)
         result = evaluate(client, ins, **more)
         found.scalars(result.metrics, sent=True)

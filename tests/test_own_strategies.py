@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from conftest import tiny
-from flwr.common import parameters_to_ndarrays
 from flwr.server import SimpleClientManager
 from hypothesis import given
 from hypothesis import strategies as some
@@ -62,9 +61,9 @@ def test_updates_have_losses_and_what_clients_began_with(
     begun: list[tuple[int, list[Any]]] = []
     begin = InProcessClient.begin
 
-    def kept(client: InProcessClient, ins: Any) -> Any:
-        begun.append((int(ins.config["client"]), parameters_to_ndarrays(ins.parameters)))
-        return begin(client, ins)
+    def kept(client: InProcessClient, parameters: Any, config: Any) -> Any:
+        begun.append((int(config["client"]), parameters))
+        return begin(client, parameters, config)
 
     monkeypatch.setattr(InProcessClient, "begin", kept)
     cuts = "1-1-1-1,2-2-2-2,1-2-1-1"
