@@ -59,8 +59,8 @@ class Optimisers:
     def live(self, *, of_all: bool = False) -> State:
         """Step counts and moments, on the CPU, named `<net>.<parameter>/<what>`.
 
-        They may be those that go on changing. `of_all` parameters, also of those that have taken no
-        step: theirs are zero.
+        They may be those that go on changing. `of_all` parameters, also of those that have taken
+        no step: theirs are zero.
         """
         return {
             f"{net}.{name}/{what}": value.detach().cpu()
