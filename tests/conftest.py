@@ -48,7 +48,7 @@ from huscf_flwr.split.segments import Segments
 from huscf_flwr.wire.channel import Channel
 from huscf_flwr.wire.codings import EXACT, Coding
 from huscf_flwr.wire.frame_server import FrameServer
-from huscf_flwr.wire.frames import Frame, FrameKey
+from huscf_flwr.wire.frames import Frame, FrameKey, written
 from huscf_flwr.wire.tls_channel import TlsChannel
 
 cpu.settle_memory()
@@ -289,6 +289,11 @@ def frame(exchange: Exchange, iteration: int = 0, cut: Cut = CUT, fill: float = 
     sent = exchange_specs(cut, SHAPES, BATCH)[exchange].sent
     tensors = {name: torch.full(shape, fill) for name, shape in sent.items()}
     return Frame(FrameKey(1, iteration, exchange), tensors)
+
+
+def encode(sent: Frame, coding: Coding = EXACT) -> bytes:
+    """A frame as it crosses."""
+    return b"".join(written(sent, coding))
 
 
 def wait_until_active(runner: Runner, clients: int) -> None:

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from conftest import encode
 from torch import Tensor
 
 from huscf_flwr.wire.codings import CODINGS, passed
-from huscf_flwr.wire.frames import Frame, FrameError, FrameKey, decode, encode
+from huscf_flwr.wire.frames import Frame, FrameError, FrameKey, decode
 
 KEY = FrameKey(3, 2, 1)
 BOUNDS = {"float32": 0.0, "bfloat16": 2.0**-8, "int8": 1 / 127}

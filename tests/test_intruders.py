@@ -19,6 +19,7 @@ from conftest import (
     SPEC,
     ServedBy,
     dial,
+    encode,
     frame,
     in_threads,
     running,
@@ -35,7 +36,7 @@ from huscf_flwr.split.exchanges import Exchange
 from huscf_flwr.system.certificates import self_signed
 from huscf_flwr.wire.channel import SessionError
 from huscf_flwr.wire.frame_server import FrameServer
-from huscf_flwr.wire.frames import Frame, FrameError, FrameKey, decode, encode
+from huscf_flwr.wire.frames import Frame, FrameError, FrameKey, decode
 from huscf_flwr.wire.links import ANSWER, FRAME, NAME, TOKEN, WELCOME, Link
 from huscf_flwr.wire.tls_channel import TlsChannel, trusting
 

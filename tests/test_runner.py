@@ -15,6 +15,7 @@ from conftest import (
     SPEC,
     LocalChannel,
     bytes_of,
+    encode,
     frame,
     in_threads,
     running,
@@ -35,7 +36,7 @@ from huscf_flwr.split.heads_and_tails import HeadsAndTails
 from huscf_flwr.split.segments import Segments
 from huscf_flwr.tensors import LARGEST, Checked, Tensors
 from huscf_flwr.wire.channel import IterationLost, SessionError
-from huscf_flwr.wire.frames import FrameError, FrameKey, decode, encode
+from huscf_flwr.wire.frames import FrameError, FrameKey, decode
 
 
 def test_frames_survive_the_wire() -> None:

@@ -4,7 +4,7 @@ import functools
 import io
 import pickle
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +34,9 @@ class _Moulds:
     def __init__(self, blocks: Mapping[Place, nn.Module]) -> None:
         """Raises whatever pickle does of what cannot be pickled, a function without a name say."""
         states = [block.state_dict(keep_vars=True) for block in blocks.values()]
-        self._values = list({id(v): v for state in states for v in state.values()}.values())
-        numbers = {id(value): number for number, value in enumerate(self._values)}
+        values = {id(value): value for state in states for value in state.values()}
+        self._forms = [_Form.of(value) for value in values.values()]
+        numbers = {key: number for number, key in enumerate(values)}
         self._written: dict[Place, bytes] = {}
         for place, block in blocks.items():
             file = io.BytesIO()
@@ -46,9 +47,29 @@ class _Moulds:
         """New blocks; parameters that they share in the net, they share."""
         made: dict[int, Tensor] = {}
         return {
-            place: _Unpickler(io.BytesIO(self._written[place]), self._values, made).load()
+            place: _Unpickler(io.BytesIO(self._written[place]), self._forms, made).load()
             for place in places
         }
+
+
+class _Form(NamedTuple):
+    """What there is to know of a parameter or buffer but its values."""
+
+    shape: torch.Size
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+    is_parameter: bool
+    requires_grad: bool
+
+    @classmethod
+    def of(cls, value: Tensor) -> Self:
+        is_parameter = isinstance(value, nn.Parameter)
+        return cls(value.shape, value.stride(), value.dtype, is_parameter, value.requires_grad)
+
+    def unfilled(self) -> Tensor:
+        """A new one."""
+        value = torch.empty_strided(self.shape, self.stride, dtype=self.dtype)
+        return nn.Parameter(value, self.requires_grad) if self.is_parameter else value
 
 
 class _Pickler(pickle.Pickler):
@@ -61,17 +82,14 @@ class _Pickler(pickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, values: list[Tensor], made: dict[int, Tensor]) -> None:
+    def __init__(self, file: io.BytesIO, forms: list[_Form], made: dict[int, Tensor]) -> None:
         super().__init__(file)
-        self._values = values
+        self._forms = forms
         self._made = made
 
     def persistent_load(self, pid: int) -> Tensor:
         if pid not in self._made:
-            like = self._values[pid]
-            value = torch.empty_like(like, requires_grad=False)
-            is_parameter = isinstance(like, nn.Parameter)
-            self._made[pid] = nn.Parameter(value, like.requires_grad) if is_parameter else value
+            self._made[pid] = self._forms[pid].unfilled()
         return self._made[pid]
 
 

@@ -47,11 +47,6 @@ _MAGIC = b"HSF3"
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8)
 
 
-def encode(frame: Frame, coding: Coding = EXACT) -> bytes:
-    """Frame to bytes."""
-    return b"".join(written(frame, coding))
-
-
 def written(frame: Frame, coding: Coding = EXACT) -> list[Buffer]:
     """Frame to bytes in pieces, one after the other; some are the tensors' own memory."""
     head: list[Buffer] = [_HEADER.pack(_MAGIC, *frame.key, len(frame.tensors))]
