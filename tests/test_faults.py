@@ -51,8 +51,9 @@ class Run:
         return found
 
     def round(self, number: int) -> None:
-        """Wait until a round is over."""
-        until(lambda: number in self.clients or self.ended, 300, self.log)
+        """Wait until a round is over, and can be gone on from."""
+        saved = self.output / "checkpoints" / f"round-{number:03d}.safetensors"
+        until(lambda: saved.exists() or self.ended, 300, self.log)
         assert number in self.clients, self.log.read_text()
 
     def end(self) -> dict[int, list[int]]:
