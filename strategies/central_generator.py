@@ -140,7 +140,6 @@ class CentralGenerator(ExchangingStrategy):
             config.net_spec,
             whole_nets(config.net_spec, self.models[_ONE]),
             batch_size=config.batch_size,
-            saturating=config.generator_loss == "saturating",
             seed=config.seed,
         )
         return {info.number: Known(frames) for info in clients}

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from huscf_flwr.clustering.averages import Average, trimmed_average, weighted_average
-from huscf_flwr.config import CLIPPED, TRIMMED, RunConfig
+from huscf_flwr.config import RunConfig
 from huscf_flwr.defences.collapse import collapsed, variety
 from huscf_flwr.defences.guard import Guard
 from huscf_flwr.defences.moves import bounded, moves, too_far, usual_moves
 from huscf_flwr.defences.sizes import bounded_shares
 from huscf_flwr.nets import State
+from huscf_flwr.run_keys import CLIPPED, TRIMMED
 from strategies.updates import Update
 
 log = logging.getLogger("huscf_flwr.strategy")

@@ -12,12 +12,13 @@ from flwr.server.client_proxy import ClientProxy
 
 from huscf_flwr.clustering.clusters import cluster, grouped, keep_labels, placed
 from huscf_flwr.clustering.neighbours import find_clusters
-from huscf_flwr.config import AUTO, CLIENTS, DOMAINS, RunConfig
+from huscf_flwr.config import RunConfig
 from huscf_flwr.errors import UserError
 from huscf_flwr.nets import State, initial_state
 from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.records import ClientInfo
 from huscf_flwr.report.writer import RunReport
+from huscf_flwr.run_keys import AUTO, CLIENTS, DOMAINS
 from strategies.base import GANStrategy
 from strategies.failures import EvaluateFailures, explain
 from strategies.probing import Probing

@@ -4,7 +4,7 @@ import copy
 import itertools
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from huscf_flwr.feedback.exchanges import JUDGED, Exchange
 from huscf_flwr.feedback.generator import GeneratorHalf
 from huscf_flwr.feedback.usual import usual_feedback
 from huscf_flwr.nets import State, initial_state, run_blocks
-from huscf_flwr.nets.losses import generator_loss, loss_if_fake, loss_if_real
+from huscf_flwr.nets.losses import BCE, LOSSES
 from huscf_flwr.procedure import ClientTraining
 from huscf_flwr.runner.in_process import InProcessRunner
 from huscf_flwr.runner.session import SessionPlan
@@ -43,33 +43,34 @@ def adam(module: nn.Module) -> torch.optim.Adam:
 
 
 def halves(
-    kind: type[DiscriminatorHalf], batches: int, *, saturating: bool
+    kind: type[DiscriminatorHalf], batches: int, *, loss: str = BCE
 ) -> tuple[GeneratorHalf, list[DiscriminatorHalf]]:
-    state = initial_state(SPEC, 0, torch.float64)
+    spec = replace(SPEC, loss=loss)
+    state = initial_state(spec, 0, torch.float64)
     server = GeneratorHalf(
-        SPEC, SHAPES, state, batch_size=BATCH, learning_rate=RATE, seed=0,
+        spec, SHAPES, state, batch_size=BATCH, learning_rate=RATE, seed=0,
         batches=lambda clients: batches, apart=kind.apart, mean=kind.apart,
     )  # fmt: skip
     clients = [
         kind(
-            SPEC, SHAPES, initial_state(SPEC, k, torch.float64),
-            learning_rate=RATE, batch_size=BATCH, saturating=saturating,
+            spec, SHAPES, initial_state(spec, k, torch.float64),
+            learning_rate=RATE, batch_size=BATCH,
         )
         for k in CLIENTS
     ]  # fmt: skip
     return server, clients
 
 
-@pytest.mark.parametrize("saturating", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("batches", [1, 2, 3])
-def test_mdgans_step_is_that_of_one_graph(batches: int, saturating: bool) -> None:
+def test_mdgans_step_is_that_of_one_graph(batches: int, loss: str) -> None:
     """Through the generator and all discriminators, which have stepped before."""
-    server, clients = halves(StepsThenJudges, batches, saturating=saturating)
+    server, clients = halves(StepsThenJudges, batches, loss=loss)
     gen, discs, made = plain(server, clients, batches)
     losses = []
     for k, disc in enumerate(discs):
         optimiser = adam(disc)
-        disc_loss = disc_loss_on(*made[(k + 1) % batches], disc, k)
+        disc_loss = disc_loss_on(*made[(k + 1) % batches], disc, k, loss)
         disc_loss.backward()
         optimiser.step()
         losses.append(disc_loss)
@@ -77,27 +78,27 @@ def test_mdgans_step_is_that_of_one_graph(batches: int, saturating: bool) -> Non
     for k, disc in enumerate(discs):
         images, labels = made[k % batches]
         logits = run_blocks(disc.values(), images, labels)
-        gen_losses.append(generator_loss(logits, saturating=saturating))
+        gen_losses.append(LOSSES[loss].generator(logits))
     gen.zero_grad()
     torch.stack(gen_losses).mean().backward()
     adam(gen).step()
     check(server, clients, gen, discs, list(zip(gen_losses, losses, strict=True)))
 
 
-@pytest.mark.parametrize("saturating", [False, True])
-def test_federated_split_gans_step_is_that_of_one_graph(saturating: bool) -> None:
+@pytest.mark.parametrize("loss", LOSSES)
+def test_federated_split_gans_step_is_that_of_one_graph(loss: str) -> None:
     """Through the generator and all discriminators, which have not stepped yet."""
-    server, clients = halves(JudgesThenSteps, 1, saturating=saturating)
+    server, clients = halves(JudgesThenSteps, 1, loss=loss)
     gen, discs, ((images, labels),) = plain(server, clients, 1)
     logits = [run_blocks(disc.values(), images, labels) for disc in discs]
-    gen_losses = [generator_loss(of_client, saturating=saturating) for of_client in logits]
-    reals = [real_loss(disc, k) for k, disc in enumerate(discs)]
-    disc_losses = [loss_if_fake(f) + r for f, r in zip(logits, reals, strict=True)]
+    gen_losses = [LOSSES[loss].generator(of_client) for of_client in logits]
+    reals = [real_loss(disc, k, loss) for k, disc in enumerate(discs)]
+    disc_losses = [LOSSES[loss].if_fake(f) + r for f, r in zip(logits, reals, strict=True)]
     own = list(gen.parameters())
     gradients = torch.autograd.grad(torch.stack(gen_losses).sum(), own, retain_graph=True)
-    for disc, loss in zip(discs, disc_losses, strict=True):
+    for disc, disc_loss in zip(discs, disc_losses, strict=True):
         optimiser = adam(disc)
-        loss.backward(inputs=list(disc.parameters()), retain_graph=True)
+        disc_loss.backward(inputs=list(disc.parameters()), retain_graph=True)
         optimiser.step()
     for parameter, gradient in zip(own, gradients, strict=True):
         parameter.grad = gradient
@@ -115,14 +116,16 @@ def plain(
     return twin.nets.gen, [copy.deepcopy(client.nets.disc) for client in clients], made
 
 
-def real_loss(disc: nn.ModuleDict, client: int) -> Tensor:
+def real_loss(disc: nn.ModuleDict, client: int, loss: str) -> Tensor:
     batch = stream(client)[0]
-    return loss_if_real(run_blocks(disc.values(), batch.images.double(), batch.labels))
+    return LOSSES[loss].if_real(run_blocks(disc.values(), batch.images.double(), batch.labels))
 
 
-def disc_loss_on(images: Tensor, labels: Tensor, disc: nn.ModuleDict, client: int) -> Tensor:
+def disc_loss_on(
+    images: Tensor, labels: Tensor, disc: nn.ModuleDict, client: int, loss: str
+) -> Tensor:
     fake = run_blocks(disc.values(), images.detach(), labels)
-    return loss_if_fake(fake) + real_loss(disc, client)
+    return LOSSES[loss].if_fake(fake) + real_loss(disc, client, loss)
 
 
 def check(
@@ -150,9 +153,9 @@ def test_what_clients_feed_back_is_about_as_large_as_is_usual(
     kind: type[DiscriminatorHalf],
 ) -> None:
     """Of images that one net makes, so that the guard knows what to expect."""
-    server, clients = halves(kind, 1, saturating=False)
+    server, clients = halves(kind, 1)
     nets = whole_nets(SPEC, initial_state(SPEC, 0, torch.float64))
-    frames = usual_feedback(SPEC, nets, batch_size=BATCH, saturating=False, seed=0)
+    frames = usual_feedback(SPEC, nets, batch_size=BATCH, seed=0)
     assert [frame.keys() for frame in frames] == [
         spec.sent.keys() for spec in server.exchanges(None)
     ]

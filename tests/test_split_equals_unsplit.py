@@ -1,7 +1,7 @@
 """Split training is the plain computation, whatever the cuts; TLS changes no byte of it."""
 
 import itertools
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from functools import partial
 
 import pytest
@@ -24,7 +24,7 @@ from conftest import (
 from torch import Tensor, nn
 
 from huscf_flwr.nets import PartialGAN, State, initial_state, select_blocks
-from huscf_flwr.nets.losses import loss_if_fake, loss_if_real
+from huscf_flwr.nets.losses import BCE, LOSSES
 from huscf_flwr.nets.unsplit import UnsplitTrainer
 from huscf_flwr.procedure import advance
 from huscf_flwr.split.cuts import Cut, Span
@@ -40,8 +40,8 @@ class Plain:
     client is a copy of its own.
     """
 
-    def __init__(self, cuts: list[Cut], state: State) -> None:
-        self.cuts = cuts
+    def __init__(self, cuts: list[Cut], state: State, loss: str = BCE) -> None:
+        self.cuts, self.loss = cuts, LOSSES[loss]
         self.server = PartialGAN(SPEC, state, gen=range(1, 4), disc=range(1, 4))
         self.clients = [PartialGAN(SPEC, state, gen=range(5), disc=range(5)) for _ in cuts]
         everything = [self.server, *self.clients]
@@ -73,11 +73,12 @@ class Plain:
         fake = self.forward("gen", [b.latent.double() for b in batches], fake_labels)
         on_fake = self.forward("disc", [x.detach() for x in fake], fake_labels)
         on_real = self.forward("disc", [b.images.double() for b in batches], labels)
-        disc = [loss_if_fake(f) + loss_if_real(r) for f, r in zip(on_fake, on_real, strict=True)]
+        pairs = zip(on_fake, on_real, strict=True)
+        disc = [self.loss.if_fake(fake) + self.loss.if_real(real) for fake, real in pairs]
         self.disc.zero_grad()
         sum(disc).backward()
         self.disc.step()
-        gen = [loss_if_real(x) for x in self.forward("disc", fake, fake_labels)]
+        gen = [self.loss.generator(x) for x in self.forward("disc", fake, fake_labels)]
         self.gen.zero_grad()
         sum(gen).backward()
         self.gen.step()
@@ -120,10 +121,11 @@ def test_three_clients(first: Cut) -> None:
         check_iteration([first, second, third])
 
 
-def test_unsplit_trainer_is_the_plain_computation() -> None:
+@pytest.mark.parametrize("loss", LOSSES)
+def test_unsplit_trainer_is_the_plain_computation(loss: str) -> None:
     state = initial_state(SPEC, 0, torch.float64)
-    plain = Plain([CUTS[0]], state)
-    whole = UnsplitTrainer(SPEC, SHAPES, state, learning_rate=RATE)
+    plain = Plain([CUTS[0]], state, loss)
+    whole = UnsplitTrainer(replace(SPEC, loss=loss), SHAPES, state, learning_rate=RATE)
     batch = stream(0)[0]
     batch = batch._replace(images=batch.images.double(), latent=batch.latent.double())
     loss = whole.iteration(batch)

@@ -30,7 +30,6 @@ class DiscriminatorClient(ExchangingGANClient):
             state,
             learning_rate=self.config.learning_rate,
             batch_size=self.config.batch_size,
-            saturating=self.config.generator_loss == "saturating",
             device=torch_device(self.config.device),
         )
 

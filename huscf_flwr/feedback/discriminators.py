@@ -8,7 +8,7 @@ from torch import Tensor
 from huscf_flwr.data.batches import Batch
 from huscf_flwr.feedback.exchanges import JUDGED, LABELS, TRAINED, exchange_specs
 from huscf_flwr.nets import DISC, NetShapes, NetSpec, PartialGAN, State, run_blocks, whole_net
-from huscf_flwr.nets.losses import Losses, generator_loss, loss_if_fake, loss_if_real
+from huscf_flwr.nets.losses import Losses
 from huscf_flwr.nets.optim import Optimisers
 from huscf_flwr.procedure import Steps
 from huscf_flwr.tensors import Tensors
@@ -28,17 +28,16 @@ class DiscriminatorHalf(ABC):
         *,
         learning_rate: float,
         batch_size: int,
-        saturating: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Build all blocks of the discriminator from `state`; see `generator_loss`."""
+        """Build all blocks of the discriminator from `state`."""
         blocks = whole_net(shapes)[DISC]
         self.nets = PartialGAN(spec, state, gen=(), disc=blocks, device=device).train()
         self.optimisers = Optimisers(self.nets, learning_rate)
         self.exchanges = exchange_specs(shapes, batch_size, apart=self.apart)
         self.device = torch.device(device)
         self.dtype = next(self.nets.parameters()).dtype
-        self._saturating = saturating
+        self._loss = spec.gan_loss
 
     def abandon(self) -> None:
         self.optimisers.zero_grad()
@@ -67,7 +66,7 @@ class DiscriminatorHalf(ABC):
 
     def _judged(self, logits: Tensor, images: Tensor, *, keep: bool) -> tuple[Tensor, float]:
         """The feedback, and the generator's loss; `keep` the graph for another pass."""
-        loss = generator_loss(logits, saturating=self._saturating)
+        loss = self._loss.generator(logits)
         (gradient,) = torch.autograd.grad(loss, images, retain_graph=keep)
         return gradient, loss.item()
 
@@ -83,7 +82,7 @@ class StepsThenJudges(DiscriminatorHalf):
 
     def learn(self, images: Tensor, labels: Tensor, given: Tensors) -> tuple[Tensor, Losses]:
         fake = self._disc(given[TRAINED], given[TRAINED + LABELS])
-        disc_loss = loss_if_fake(fake) + loss_if_real(self._disc(images, labels))
+        disc_loss = self._loss.if_fake(fake) + self._loss.if_real(self._disc(images, labels))
         disc_loss.backward()
         self.optimisers.step(DISC)
         judged = given[JUDGED].requires_grad_()
@@ -100,7 +99,7 @@ class JudgesThenSteps(DiscriminatorHalf):
     def learn(self, images: Tensor, labels: Tensor, given: Tensors) -> tuple[Tensor, Losses]:
         judged = given[JUDGED].requires_grad_()
         logits = self._disc(judged, given[JUDGED + LABELS])
-        disc_loss = loss_if_fake(logits) + loss_if_real(self._disc(images, labels))
+        disc_loss = self._loss.if_fake(logits) + self._loss.if_real(self._disc(images, labels))
         feedback, gen_loss = self._judged(logits, judged, keep=True)
         torch.autograd.backward(disc_loss, inputs=list(self.nets.parameters()))
         self.optimisers.step(DISC)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from huscf_flwr.errors import UserError
+from huscf_flwr.nets.losses import BCE, LOSSES, GANLoss
 from huscf_flwr.system.own_modules import import_own
 
 GEN = "gen"
@@ -36,6 +37,7 @@ class NetSpec:
     num_classes: number of labels.
     width: channels of the narrowest convolution (the paper uses 64).
     precision: one of `PRECISIONS`.
+    loss: name in `LOSSES`, of what both nets are trained by.
     """
 
     net: str = "cgan"
@@ -44,18 +46,29 @@ class NetSpec:
     num_classes: int
     width: int
     precision: str = FLOAT32
+    loss: str = BCE
 
     def __post_init__(self) -> None:
-        """Raises `UserError` unless the net is text, the precision one that there is, and all else
-        are whole numbers from 1 on."""
+        """Raises `UserError` unless the net is text, precision and loss are some that there are,
+        and all else are whole numbers from 1 on."""
         if type(self.net) is not str:
             raise UserError(f"net={self.net!r}: must be text")
-        if self.precision not in PRECISIONS:
-            raise UserError(f"precision={self.precision!r}: must be {' or '.join(PRECISIONS)}")
-        for name, value in vars(self).items():
-            if name not in ("net", "precision") and (type(value) is not int or value < 1):
+        for name, value, known in (
+            ("precision", self.precision, PRECISIONS),
+            ("loss", self.loss, tuple(LOSSES)),
+        ):
+            if value not in known:
+                raise UserError(f"{name}={value!r}: must be {' or '.join(known)}")
+        for name in ("image_size", "channels", "num_classes", "width"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
                 key = name.replace("_", "-")
                 raise UserError(f"{key}={value!r}: must be a whole number, at least 1")
+
+    @property
+    def gan_loss(self) -> GANLoss:
+        """What both nets are trained by."""
+        return LOSSES[self.loss]
 
 
 @dataclass(frozen=True)

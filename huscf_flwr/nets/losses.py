@@ -1,38 +1,56 @@
-"""The losses of a conditional GAN, on the logits of one client's batch."""
+"""The losses of a conditional GAN, by what they make of logits."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, relu
+
+BCE, SATURATING, HINGE = "bce", "saturating", "hinge"
 
 
-def loss_if_real(logits: Tensor) -> Tensor:
-    """Mean cross entropy of logits (B, 1) against "real"."""
-    return binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+@dataclass(frozen=True)
+class GANLoss:
+    """What nets lose by logits (..., B, 1): the mean over a client's batch, (...,).
+
+    Attributes
+    ----------
+    if_real, if_fake: what the discriminator loses on images that are real, or generated.
+    generator: what the generator loses on what it generated.
+    """
+
+    if_real: Callable[[Tensor], Tensor]
+    if_fake: Callable[[Tensor], Tensor]
+    generator: Callable[[Tensor], Tensor]
 
 
-def loss_if_fake(logits: Tensor) -> Tensor:
-    """Mean cross entropy of logits (B, 1) against "fake"."""
-    return binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))
+def _batch_mean(of_each: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda logits: of_each(logits).mean(dim=(-2, -1))
 
 
-def each_if_real(logits: Tensor) -> Tensor:
-    """As `loss_if_real` of several clients, (clients,), of their logits (clients, B, 1)."""
-    each = binary_cross_entropy_with_logits(logits, torch.ones_like(logits), reduction="none")
-    return each.mean(dim=(1, 2))
+def _bce_if_real(logits: Tensor) -> Tensor:
+    return binary_cross_entropy_with_logits(logits, torch.ones_like(logits), reduction="none")
 
 
-def each_if_fake(logits: Tensor) -> Tensor:
-    """As `loss_if_fake` of several clients, (clients,), of their logits (clients, B, 1)."""
-    each = binary_cross_entropy_with_logits(logits, torch.zeros_like(logits), reduction="none")
-    return each.mean(dim=(1, 2))
+def _bce_if_fake(logits: Tensor) -> Tensor:
+    return binary_cross_entropy_with_logits(logits, torch.zeros_like(logits), reduction="none")
 
 
-def generator_loss(logits: Tensor, *, saturating: bool = False) -> Tensor:
-    """Of logits (B, 1) of generated images: the mean of -log D, or of log(1 - D), as in the paper
-    on GANs, where it is `saturating`: that hardly has a gradient while D is sure of itself."""
-    return -loss_if_fake(logits) if saturating else loss_if_real(logits)
+_REAL, _FAKE = _batch_mean(_bce_if_real), _batch_mean(_bce_if_fake)
+
+LOSSES = {
+    BCE: GANLoss(_REAL, _FAKE, _REAL),
+    SATURATING: GANLoss(_REAL, _FAKE, lambda logits: -_FAKE(logits)),
+    HINGE: GANLoss(
+        _batch_mean(lambda logits: relu(1 - logits)),
+        _batch_mean(lambda logits: relu(1 + logits)),
+        _batch_mean(lambda logits: -logits),
+    ),
+}
+"""By name. `bce`: cross entropy, the paper's; `saturating`: the same, and log(1 - D) for the
+generator, as in the paper on GANs, which hardly has a gradient while D is sure of itself; `hinge`:
+Lim and Ye, "Geometric GAN" (2017), by which D learns from what it is not yet sure of alone."""
 
 
 @dataclass(frozen=True)

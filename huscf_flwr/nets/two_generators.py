@@ -4,7 +4,7 @@ import torch
 
 from huscf_flwr.data.batches import Batch
 from huscf_flwr.nets import DISC, GEN, NetShapes, NetSpec, PartialGAN, State, run_blocks, whole_net
-from huscf_flwr.nets.losses import Losses, loss_if_fake, loss_if_real
+from huscf_flwr.nets.losses import Losses
 from huscf_flwr.nets.unsplit import UnsplitTrainer
 
 CENTRAL = "central"
@@ -55,15 +55,16 @@ class TwoGeneratorsTrainer(UnsplitTrainer):
             for name, blocks in generators.items()
         }
         on_fakes = [
-            loss_if_fake(run_blocks(disc, fake.detach(), batch.said)) for fake in fakes.values()
+            self.loss.if_fake(run_blocks(disc, fake.detach(), batch.said))
+            for fake in fakes.values()
         ]
-        on_real = loss_if_real(run_blocks(disc, batch.images, batch.labels))
+        on_real = self.loss.if_real(run_blocks(disc, batch.images, batch.labels))
         disc_loss = torch.stack(on_fakes).mean() + on_real
         disc_loss.backward()
         self.optimisers.step(DISC)
         losses = []
         for name, blocks in generators.items():
-            loss = loss_if_real(run_blocks(disc, fakes[name], batch.said))
+            loss = self.loss.generator(run_blocks(disc, fakes[name], batch.said))
             torch.autograd.backward(loss, inputs=list(blocks.parameters()))
             self.optimisers.step(name)
             losses.append(loss.item())

@@ -15,7 +15,7 @@ from huscf_flwr.nets import (
     run_blocks,
     whole_net,
 )
-from huscf_flwr.nets.losses import Losses, loss_if_fake, loss_if_real
+from huscf_flwr.nets.losses import Losses
 from huscf_flwr.nets.optim import Optimisers
 
 
@@ -32,6 +32,7 @@ class UnsplitTrainer:
         device: torch.device | str = "cpu",
     ) -> None:
         self.nets = self.build(spec, shapes, state, device).train()
+        self.loss = spec.gan_loss
         self.optimisers = Optimisers(self.nets, learning_rate)
         self._device = torch.device(device)
         self._dtype = next(self.nets.parameters()).dtype
@@ -53,10 +54,10 @@ class UnsplitTrainer:
         judged_fake = run_blocks(self.nets.disc.values(), fake.detach(), batch.said)
         judged_real = each_output(self.nets.disc.values(), batch.images, batch.labels)
         self.activation = judged_real[len(judged_real) // 2].detach().mean(dim=0)
-        disc_loss = loss_if_fake(judged_fake) + loss_if_real(judged_real[-1])
+        disc_loss = self.loss.if_fake(judged_fake) + self.loss.if_real(judged_real[-1])
         disc_loss.backward()
         self.optimisers.step(DISC)
-        gen_loss = loss_if_real(run_blocks(self.nets.disc.values(), fake, batch.said))
+        gen_loss = self.loss.generator(run_blocks(self.nets.disc.values(), fake, batch.said))
         # The discriminator's own gradients would be computed and thrown away.
         torch.autograd.backward(gen_loss, inputs=list(self.nets.gen.parameters()))
         self.optimisers.step(GEN)

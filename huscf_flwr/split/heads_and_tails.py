@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from huscf_flwr.data.batches import Batch
 from huscf_flwr.nets import DISC, GEN, NetShapes, NetSpec, PartialGAN, State, run_blocks
-from huscf_flwr.nets.losses import Losses, loss_if_fake, loss_if_real
+from huscf_flwr.nets.losses import GANLoss, Losses
 from huscf_flwr.nets.optim import Optimisers
 from huscf_flwr.procedure import Steps
 from huscf_flwr.split.cuts import Cut, client_blocks
@@ -31,8 +31,7 @@ class Ends(NamedTuple):
         self,
         batch: Batch,
         step: Callable[[str], None],
-        if_fake: Callable[[Tensor], Tensor],
-        if_real: Callable[[Tensor], Tensor],
+        loss: GANLoss,
     ) -> Generator[Tensors, Tensors, tuple[Tensor, Tensor]]:
         """One training iteration, in six exchanges.
 
@@ -40,11 +39,11 @@ class Ends(NamedTuple):
         ----------
         batch: where the blocks are.
         step: applies and clears the gradients of a net, by its name.
-        if_fake, if_real: the losses of logits, a number for each client.
+        loss: of both nets.
 
         Returns
         -------
-        The losses of generator and discriminator.
+        The losses of generator and discriminator, a number for each client.
         """
         gen_head = run_blocks(self.gen_head, batch.latent, batch.fake_labels)
         generated = (yield {"fake": gen_head})["fake"].requires_grad_()
@@ -56,7 +55,7 @@ class Ends(NamedTuple):
         segment = yield {"fake": fake_head, "real": real_head}
         fake_tail = segment["fake"].requires_grad_()
         real_tail = segment["real"].requires_grad_()
-        disc_loss = if_fake(run_blocks(self.disc_tail, fake_tail)) + if_real(
+        disc_loss = loss.if_fake(run_blocks(self.disc_tail, fake_tail)) + loss.if_real(
             run_blocks(self.disc_tail, real_tail)
         )
         disc_loss.backward(torch.ones_like(disc_loss))
@@ -68,7 +67,7 @@ class Ends(NamedTuple):
         images_leaf = fake_images.detach().requires_grad_()
         judge_head = run_blocks(self.disc_head, batch.shown(images_leaf), batch.said)
         judge_tail = (yield {"fake": judge_head})["fake"].requires_grad_()
-        gen_loss = if_real(run_blocks(self.disc_tail, judge_tail))
+        gen_loss = loss.generator(run_blocks(self.disc_tail, judge_tail))
         (gradient,) = torch.autograd.grad(gen_loss, judge_tail, torch.ones_like(gen_loss))
         gradient = (yield {"fake": gradient})["fake"]
         (gradient,) = torch.autograd.grad(judge_head, images_leaf, gradient)
@@ -114,7 +113,7 @@ class HeadsAndTails:
     def iteration(self, batch: Batch) -> Steps:
         """One training iteration, in six exchanges; returns its `Losses`."""
         gen_loss, disc_loss = yield from self.ends.iteration(
-            batch.to(self.device, self.dtype), self.optimisers.step, loss_if_fake, loss_if_real
+            batch.to(self.device, self.dtype), self.optimisers.step, self.spec.gan_loss
         )
         return Losses(gen_loss.item(), disc_loss.item())
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from huscf_flwr.defences.guarded import Seen
 from huscf_flwr.nets import NetSpec, PartialGAN, net_shapes, run_blocks
-from huscf_flwr.nets.losses import loss_if_fake, loss_if_real
 from huscf_flwr.split.cuts import Cut
 from huscf_flwr.split.exchanges import Exchange
 from huscf_flwr.tensors import Tensors
@@ -32,19 +31,20 @@ class SpotCheck:
         self._disc_middle = [nets.disc[str(i)] for i in range(disc.head, disc.tail)]
         self._disc_tail = [nets.disc[str(i)] for i in range(disc.tail, disc.length)]
         self._classes = spec.num_classes
+        self._loss = spec.gan_loss
 
     def expected(self, exchange: int, seen: Seen, rows: Tensor) -> dict[str, Tensor]:
         """See `SpotChecker`."""
         match Exchange(exchange):
             case Exchange.DISCRIMINATOR_STEP:
                 told = seen[Exchange.DISCRIMINATE][1]
-                losses = {"fake": loss_if_fake, "real": loss_if_real}
+                losses = {"fake": self._loss.if_fake, "real": self._loss.if_real}
                 return {
                     name: self._of_tail(loss, told[name])[rows] for name, loss in losses.items()
                 }
             case Exchange.JUDGE_GRADIENT:
                 judged = seen[Exchange.JUDGE][1]["fake"]
-                return {"fake": self._of_tail(loss_if_real, judged)[rows]}
+                return {"fake": self._of_tail(self._loss.generator, judged)[rows]}
             case Exchange.GENERATOR_STEP:
                 generated = seen[Exchange.GENERATE][1]["fake"]
                 wanted = seen[Exchange.JUDGE_GRADIENT][1]["fake"]

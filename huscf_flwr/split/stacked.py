@@ -11,7 +11,7 @@ from torch import Tensor
 from huscf_flwr.data.batches import Batch
 from huscf_flwr.nets import NetSpec, initial_state, net_shapes
 from huscf_flwr.nets.blocks import FLOAT32
-from huscf_flwr.nets.losses import Losses, each_if_fake, each_if_real
+from huscf_flwr.nets.losses import Losses
 from huscf_flwr.nets.stacked import StackedNets
 from huscf_flwr.procedure import ClientHalf, Steps, advance
 from huscf_flwr.split.cuts import Cut
@@ -68,6 +68,7 @@ class StackedHeadsAndTails:
         self._ends = Ends(*(self._nets.blocks(end) for end in first.ends))
         self._optimisers = {row: half.optimisers for row, half in enumerate(halves)}
         self.device, self.dtype = first.device, first.dtype
+        self._loss = first.spec.gan_loss
 
     def leave(self, row: int) -> None:
         self._optimisers.pop(row, None)
@@ -77,8 +78,7 @@ class StackedHeadsAndTails:
         losses = yield from self._ends.iteration(
             Batch.stacked(batches).to(self.device, self.dtype),
             lambda net: self._nets.step(net, self._optimisers),
-            each_if_fake,
-            each_if_real,
+            self._loss,
         )
         return [Losses(*own) for own in torch.stack(losses, dim=1).tolist()]
 

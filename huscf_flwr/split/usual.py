@@ -8,7 +8,6 @@ from torch import Tensor
 from huscf_flwr.defences.guard import Usual, UsualFrames
 from huscf_flwr.defences.levels import BATCH, latent_batch, level
 from huscf_flwr.nets import NetSpec, PartialGAN, each_output, net_shapes
-from huscf_flwr.nets.losses import loss_if_fake, loss_if_real
 from huscf_flwr.split.cuts import Cut
 from huscf_flwr.split.exchanges import Exchange
 
@@ -45,8 +44,9 @@ def usual_frames(
     gen = each_output(nets.gen.values(), latent, labels)
     disc = each_output(nets.disc.values(), gen[-1], labels)
     scale = BATCH / batch_size
-    told = _levels(torch.autograd.grad(loss_if_fake(disc[-1]), disc, retain_graph=True), scale)
-    judged = _levels(torch.autograd.grad(loss_if_real(disc[-1]), [*gen, *disc]), scale)
+    told_loss, judged_loss = spec.gan_loss.if_fake(disc[-1]), spec.gan_loss.generator(disc[-1])
+    told = _levels(torch.autograd.grad(told_loss, disc, retain_graph=True), scale)
+    judged = _levels(torch.autograd.grad(judged_loss, [*gen, *disc]), scale)
     gen_levels, disc_levels = _levels(gen), _levels(disc)
     found: dict[Cut, UsualFrames] = {}
     for cut in cuts:
