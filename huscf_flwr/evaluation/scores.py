@@ -77,32 +77,35 @@ class Scores:
     ----------
     image: image score.
     frechet, kernel: distances.
+    neighbours: those of `prdc`, on the same features; none during training.
     utility: None where it was not due, or there is one class only.
     """
 
     image: Score
     frechet: Score
     kernel: Score
+    neighbours: tuple[Score, ...] = ()
     utility: Utility | None = None
 
     @property
-    def _all(self) -> tuple[Score, Score, Score]:
+    def _main(self) -> tuple[Score, Score, Score]:
         return self.image, self.frechet, self.kernel
 
     def values(self) -> dict[str, float]:
-        """Values by name of the score, without utility."""
-        return {score.name: score.value for score in self._all}
+        """Values by name of what is scored during training, too."""
+        return {score.name: score.value for score in self._main}
 
     def on_real(self) -> dict[str, float]:
-        """What real images get, as `<name>_real`, without utility."""
-        return {score.name + REAL: score.real for score in self._all}
+        """What real images get, as `<name>_real`, of the same scores."""
+        return {score.name + REAL: score.real for score in self._main}
 
     def as_dict(self) -> dict[str, Any]:
         """Values by name; `utility` and its `confusion_matrix`, where it was due; and `details` on
         each value by its name.
         """
-        found: dict[str, Any] = self.values()
-        details = {score.name: score.as_dict() for score in self._all}
+        every = (*self._main, *self.neighbours)
+        found: dict[str, Any] = {score.name: score.value for score in every}
+        details = {score.name: score.as_dict() for score in every}
         if self.utility is not None:
             details["utility"] = asdict(self.utility)
             found["utility"] = details["utility"].pop("metrics")
@@ -115,7 +118,7 @@ class Scores:
         table += [
             f"{score.name:<36} {score.value:>10.4g} {score.real:>10.4g}"
             + ("   stabilised" if score.stabilised else "")
-            for score in self._all
+            for score in (*self._main, *self.neighbours)
         ]
         if self.utility is not None:
             table += [
