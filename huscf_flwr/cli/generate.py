@@ -18,7 +18,8 @@ Generate images from a generator that a run left.
   huscf generate runs/latest/checkpoints/round-029.safetensors --cluster 1 --out before.png
 
 A .png shows the images side by side; an .npz holds `images` (uint8, (n, H, W) or (n, H, W, C)) and
-`labels` (int64), and can be used as a domain.
+`labels` (int64), and can be used as a domain. Of a generator that was trained on recordings, a
+.wav has what they sound like, one after the other.
 """
 
 
@@ -34,22 +35,28 @@ def add_command(commands: Any) -> None:
     parser.add_argument("-n", type=int, default=100, help="how many (100)")
     parser.add_argument("--label", type=int, help="one class for all; all in turn without")
     parser.add_argument("--seed", type=int, help="same seed, same images; new ones without")
-    parser.add_argument("--out", required=True, metavar="FILE", help=".png or .npz")
+    parser.add_argument("--out", required=True, metavar="FILE", help=".png, .npz or .wav")
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
+    from huscf_flwr.data.sound import save_wav, waves_of
     from huscf_flwr.report.grids import save_images
 
     path = Path(options.out)
-    if path.suffix not in (".png", ".npz"):
-        raise UserError(f"--out {path}: must end in .png or .npz")
+    if path.suffix not in (".png", ".npz", ".wav"):
+        raise UserError(f"--out {path}: must end in .png, .npz or .wav")
     generator = trained.load(options)
+    sound = generator.sound
+    if path.suffix == ".wav" and sound is None:
+        raise UserError(f"--out {path}: {options.file} was trained on images, not on recordings")
     images, labels = generator.sample(options.n, options.label, options.seed)
     try:
         if path.suffix == ".png":
             columns = generator.spec.num_classes if options.label is None else 10
             save_images(images, path, columns)
+        elif sound is not None and path.suffix == ".wav":
+            save_wav(waves_of(to_uint8(images.mean(dim=1)).numpy(), sound), path, sound)
         else:
             pixels = to_uint8(images).permute(0, 2, 3, 1).numpy()
             grey = pixels.shape[3] == 1

@@ -1,4 +1,4 @@
-"""Images in a folder with a sub-folder for each class."""
+"""Images, or recordings, in a folder with a sub-folder for each class."""
 
 import itertools
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from huscf_flwr.data.format import Arrays, ImageFormat, Kind, convert_command, to_format
+from huscf_flwr.data.sound import SUFFIX, is_recording, picture_of
 from huscf_flwr.errors import UserError, cause, some
 
 _GREY = ("1", "L", "LA")  # modes of PIL's with 8 bits at most
@@ -18,20 +19,23 @@ def read_folder(path: str, image_format: ImageFormat) -> Arrays:
     Parameters
     ----------
     path: the folder. Its sub-folders are the classes: the first by name is label 0. What is in
-        them is image files in any format that PIL reads, of any size. Skipped are hidden names and
-        files without the suffix of such a format: file managers leave such things behind.
+        them is image files in any format that PIL reads, of any size, or recordings. Skipped are
+        hidden names and files without the suffix of such: file managers leave such things behind.
     image_format: size and channels that every image is brought to as it is read.
 
     Raises
     ------
-    UserError: no class folders, one without images, with folders in it or that cannot be listed,
-        or files that have the suffix of an image and are no readable ones.
+    UserError: no class folders, one without images, with folders in it or that cannot be listed;
+        files that have the suffix of an image and are no readable ones; or recordings, and the
+        format says nothing of sound.
     """
     classes = class_files(path)
     images, unreadable = [], []
     for file in itertools.chain.from_iterable(classes.values()):
         try:
-            images.append(to_format(_pixels(file)[None], image_format))
+            images.append(to_format(_pixels(file, image_format)[None], image_format))
+        except UserError:
+            raise
         except Exception as error:  # PIL's decoders raise whatever a broken file leads them to
             reason = cause(error).replace(f" '{file}'", "")  # it is named already
             unreadable.append(f"{file.relative_to(path)} ({reason})")
@@ -77,10 +81,11 @@ def class_files(path: str) -> dict[str, list[Path]]:
 
 
 def listed(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Sub-folders and images of a folder, by their suffix, sorted."""
+    """Sub-folders of a folder, and images and recordings by their suffix, sorted."""
     from PIL import Image
 
-    suffixes = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    images = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    suffixes = {*images, SUFFIX}
     try:
         shown = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
         folders = [entry for entry in shown if entry.is_dir()]
@@ -99,8 +104,14 @@ def raw_pixels(file: Path) -> np.ndarray:
         return np.array(image.convert("L" if image.mode in _GREY else "RGB"))
 
 
-def _pixels(file: Path) -> np.ndarray:
+def _pixels(file: Path, image_format: ImageFormat) -> np.ndarray:
     """uint8 (H, W), or (H, W, 3) where there is colour."""
+    if is_recording(file):
+        if image_format.sound is None:
+            raise UserError(
+                f"{file} is a recording: set sound-seconds to how long recordings are, at most"
+            )
+        return picture_of(file, image_format.size, image_format.sound)
     found = raw_pixels(file)
     if found.dtype == np.uint8:
         return found

@@ -15,12 +15,24 @@ _AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
+class SoundFormat:
+    """What recordings are taken to be: samples a second, and seconds that a picture shows."""
+
+    rate: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class ImageFormat:
-    """A run's images: pixels a side, channels (1 or 3), labels below num_classes."""
+    """A run's images: pixels a side, channels (1 or 3), labels below num_classes.
+
+    `sound` is of what they are pictures, if they are pictures of that.
+    """
 
     size: int
     channels: int
     num_classes: int
+    sound: SoundFormat | None = None
 
 
 @dataclass(frozen=True)

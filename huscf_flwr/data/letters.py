@@ -1,4 +1,7 @@
-"""The built-in domain `letters`: capitals A to J in many fonts, rendered here, always the same."""
+"""The built-in domains `letters` and `coloured-letters`: capitals A to J in many fonts.
+
+They are rendered here, always the same.
+"""
 
 from pathlib import Path
 
@@ -13,6 +16,8 @@ _FONTS = (
     *(f"STIXGeneral{style}" for style in ("", "Bol", "BolIta", "Italic")),
     *("cmb10", "cmr10", "cmss10", "cmtt10"),
 )
+
+_LEAST_CONTRAST = 80  # mean over the colours
 
 
 def render_letters(size: int, count: int = 2000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -45,3 +50,20 @@ def render_letters(size: int, count: int = 2000, seed: int = 0) -> tuple[np.ndar
         drawn = drawn.rotate(random.uniform(-12, 12), Image.Resampling.BILINEAR)
         images[i] = np.asarray(drawn.resize((size, size), Image.Resampling.BOX))
     return images, labels.astype(np.int64)
+
+
+def render_coloured_letters(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same letters, each in a colour on another one, which say nothing of the class.
+
+    Returns
+    -------
+    images, uint8 (2000, size, size, 3), and labels as `render_letters`.
+    """
+    shapes, labels = render_letters(size)
+    random = np.random.default_rng(0)
+    ink, ground = random.uniform(0, 255, (2, len(labels), 1, 1, 3))
+    # Where they are too much alike, the ink is what differs most from the ground.
+    alike = np.abs(ink - ground).mean(axis=-1, keepdims=True) < _LEAST_CONTRAST
+    ink = np.where(alike, np.where(ground < 128, 255, 0), ink)
+    share = shapes[..., None] / 255
+    return (share * ink + (1 - share) * ground).round().astype(np.uint8), labels

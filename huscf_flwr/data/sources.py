@@ -18,7 +18,7 @@ import torch
 from huscf_flwr.data.batches import LabelledImages
 from huscf_flwr.data.folder import folder_kind, read_folder
 from huscf_flwr.data.format import Arrays, ImageFormat, Kind, numbered, to_format
-from huscf_flwr.data.letters import LETTERS, render_letters
+from huscf_flwr.data.letters import LETTERS, render_coloured_letters, render_letters
 from huscf_flwr.data.npz import class_names, outline_npz, read_npz
 from huscf_flwr.data.textures import TEXTURES, render_textures
 from huscf_flwr.data.torchvision_sets import TORCHVISION_SETS, read_torchvision_set
@@ -47,11 +47,13 @@ def _digits(size: int) -> Arrays:
 _RENDERERS: dict[str, Callable[[int], Arrays]] = {
     "digits": _digits,
     "letters": render_letters,
+    "coloured-letters": render_coloured_letters,
     "textures": render_textures,
 }
 _KINDS = {
     "digits": Kind(numbered(10), 1),
     "letters": Kind(tuple(LETTERS), 1),
+    "coloured-letters": Kind(tuple(LETTERS), 3),
     "textures": Kind(tuple(TEXTURES), 1),
     **TORCHVISION_SETS,
 }

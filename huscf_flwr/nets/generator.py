@@ -10,24 +10,29 @@ import safetensors
 import torch
 from torch import Tensor, nn
 
+from huscf_flwr.data.format import SoundFormat
 from huscf_flwr.errors import UserError, cause
 from huscf_flwr.nets import GEN, NetSpec, PartialGAN, State, is_registered, net_shapes, run_blocks
 from huscf_flwr.nets.saved import write
 
 _FORMAT = "huscf-generator-1"
+_SOUND = "sound"  # in that
 _CHUNK = 500  # images generated at a time, so that memory stays flat
 
 
 class Generator(nn.Module):
     """The joined blocks of one generator, in evaluation mode."""
 
-    def __init__(self, spec: NetSpec, state: State, device: torch.device | str = "cpu") -> None:
-        """Build from a state that holds all `gen` blocks; other names are ignored."""
+    def __init__(self, spec: NetSpec, state: State, sound: SoundFormat | None = None) -> None:
+        """Build from a state that holds all `gen` blocks; other names are ignored.
+
+        `sound` is of what its images are pictures, if they are pictures of that.
+        """
         super().__init__()
-        self.spec = spec
+        self.spec, self.sound = spec, sound
         shapes = net_shapes(spec)
         self.latent_size = shapes.latent_size
-        nets = PartialGAN(spec, state, gen=range(len(shapes.gen)), disc=(), device=device)
+        nets = PartialGAN(spec, state, gen=range(len(shapes.gen)), disc=())
         self.gen = nets.gen
         self.requires_grad_(False).eval()
 
@@ -87,10 +92,39 @@ class Generator(nn.Module):
             made = self(torch.from_numpy(latent).to(device), part.to(device))
             yield made.float().cpu()
 
+    def between(self, steps: int, seed: int) -> Tensor:
+        """Images on the way from each class to the next, of one latent vector each.
+
+        Between classes there are no labels: what the first block makes of both is mixed.
+
+        Parameters
+        ----------
+        steps: images of each way, at least 2; the first is of the class itself.
+        seed: as for `sample`.
+
+        Returns
+        -------
+        float32 (num_classes, steps, C, H, W) in [-1, 1], on the CPU; the last class leads to the
+        first.
+        """
+        classes = self.spec.num_classes
+        random = np.random.default_rng(seed)
+        latent = torch.from_numpy(
+            random.standard_normal((classes, self.latent_size), dtype=np.float32)
+        )
+        first, *rest = self.gen.values()
+        labels = torch.arange(classes)
+        begin, end = first(latent, labels), first(latent, labels.roll(-1))
+        ways = [torch.lerp(begin, end, step / (steps - 1)) for step in range(steps)]
+        return torch.stack([run_blocks(rest, way).float().cpu() for way in ways], dim=1)
+
     def save(self, path: Path) -> None:
         """Write parameters and everything needed to rebuild the net; raises OSError."""
         state = {f"{GEN}.{name}": v.contiguous() for name, v in self.gen.state_dict().items()}
-        header = {_FORMAT: json.dumps(asdict(self.spec))}  # one key: their order is random
+        facts = asdict(self.spec)
+        if self.sound is not None:
+            facts[_SOUND] = asdict(self.sound)
+        header = {_FORMAT: json.dumps(facts)}  # one key: their order is random
         write(path, state, header)
 
 
@@ -117,13 +151,17 @@ def load_generator(path: str | Path, net: str = "") -> Generator:
     if _FORMAT not in header:
         raise UserError(f"{path}: a safetensors file, but not a generator that a run left")
     try:
-        spec = NetSpec(**json.loads(header[_FORMAT]))
-    except (UserError, TypeError, ValueError) as error:
+        facts = json.loads(header[_FORMAT])
+        sound = SoundFormat(**facts.pop(_SOUND)) if _SOUND in facts else None
+        spec = NetSpec(**facts)
+    except (AttributeError, UserError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its header describes no generator: {error}") from None
-    return generator_from(path, spec, state, net)
+    return generator_from(path, spec, state, net, sound)
 
 
-def generator_from(path: str | Path, spec: NetSpec, state: State, net: str = "") -> Generator:
+def generator_from(
+    path: str | Path, spec: NetSpec, state: State, net: str, sound: SoundFormat | None
+) -> Generator:
     """A generator of what a file holds; see `load_generator`, also for what it raises."""
     name = spec.net.rpartition(":")[2]
     if not net and not is_registered(name):
@@ -134,7 +172,7 @@ def generator_from(path: str | Path, spec: NetSpec, state: State, net: str = "")
         )
     spec = replace(spec, net=net or name)
     try:
-        return Generator(spec, state)
+        return Generator(spec, state, sound)
     except UserError:
         raise
     except Exception as error:  # whatever odd numbers and shapes make a net's builder raise
