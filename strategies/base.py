@@ -234,7 +234,8 @@ class GANStrategy(CostingStrategy, EvaluatingStrategy):
         record, generator_of = self._record, self.generator_of
         record = replace(record, scores=self._scoring.by_server(record, generator_of, full=True))
         record = replace(record, by_cut=self._scoring.by_cut(record, generator_of))
-        self.report.finish(record, self.summary())
+        nearest = self._scoring.nearest(record, generator_of)
+        self.report.finish(record, self.summary(), nearest)
 
     def record_round(self, server_round: int) -> None:
         """Report a round, and save what it takes to go on after it.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from flwr.common import EvaluateIns, EvaluateRes, ndarrays_to_parameters
 from flwr.server.client_proxy import ClientProxy
+from torch import Tensor
 
 from huscf_flwr.config import RunConfig
 from huscf_flwr.evaluation.scorer import Scorer
@@ -47,6 +48,18 @@ class Scoring:
         states = [self._scored(record, *place, generator_of) for place in places]
         work = [(domain, state) for (domain, _), state in zip(places, states, strict=True)]
         return dict(zip(places, self._scores(work, full=full), strict=True))
+
+    def nearest(
+        self, record: RoundRecord, generator_of: GeneratorOf
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Images of each true domain's main generator, and real ones, see `Evaluator.nearest`."""
+        return {
+            domain: self._scorer.nearest(
+                domain,
+                Generator(self._net_spec, self._scored(record, domain, cluster, generator_of)),
+            )
+            for domain, cluster in record.main_clusters().items()
+        }
 
     def _scores(self, work: Sequence[tuple[str, State]], *, full: bool) -> list[Scores]:
         generators = [(domain, Generator(self._net_spec, state)) for domain, state in work]

@@ -176,7 +176,7 @@ def test_a_trained_generator_loads_and_samples(
     assert (folder / "x.png").read_bytes().startswith(b"\x89PNG")
     for arguments, message in (
         (["--label", "3", "--out", str(out)], "label 3: this generator knows 0 to 2"),
-        (["--out", "x.gif"], "must end in .png or .npz"),
+        (["--out", "x.gif"], "must end in .png, .npz or .wav"),
         (["-n", "0", "--out", str(out)], "cannot generate 0 images"),
     ):
         assert main(["generate", str(file), *arguments]) == 1

@@ -7,14 +7,18 @@ import itertools
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import images, tiny, write_npz
 from PIL import Image
 
+import huscf_flwr
 from huscf_flwr.cli import main
 from huscf_flwr.config import RunConfig
 from huscf_flwr.data.partition import client_data
@@ -26,6 +30,7 @@ from huscf_flwr.report.files import COSTS, read_run
 from huscf_flwr.report.grids import by_class
 from huscf_flwr.report.page import write_page
 from huscf_flwr.report.page_samples import samples
+from huscf_flwr.report.records import RoundCosts, RoundRecord
 from huscf_flwr.report.template import SCRIPT
 from huscf_flwr.report.writer import RunReport
 from simulations.engine import Engine
@@ -72,8 +77,9 @@ def test_a_run_leaves_a_page_that_needs_nothing_else(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     pictures = sources(page)
     # Curves, training, clusters, weights now and then, timeline, data; two pairs, in the headline
-    # and beside the grids; grids of 3 and of 2 rounds, the last in the headline's pairs, too.
-    assert len(pictures) == page.count("<img") == 7 + 4 + 2 + 5
+    # and beside the grids; grids of 3 and of 2 rounds, the last in the headline's pairs, too; and
+    # of each cluster what is between classes and what is nearest to real images.
+    assert len(pictures) == page.count("<img") == 7 + 4 + 2 + 5 + 2 * 2
     assert all(re.match(r"data:image/(png|svg\+xml);base64,", source) for source in pictures)
     assert scripts(page) == [SCRIPT] and not re.search(r"https?://", page)
     for section in SECTIONS:
@@ -110,7 +116,7 @@ def test_the_page_says_how_to_repeat_the_run_and_what_it_took(finished: Path) ->
     assert f"<pre>{command}</pre>" in page
     for link in re.findall(r'<a href="([^#"]+)"', page):
         assert (finished / link).is_file()
-    assert page.count('<a href="generator-cluster-') == 2
+    assert page.count('<a href="generator-cluster-') == 2 * 2  # with their cards
     for name in ("python", "torch", "processor", "cores", "memory"):
         assert f'<th scope="row">{name}</th>\n<td>{run.origin[name]}</td>' in page
     costs = json.loads((finished / "summary.json").read_text())["costs_per_client_and_round"]
@@ -359,8 +365,9 @@ def test_a_page_that_cannot_be_made_does_not_end_the_run(
 ) -> None:
     report = RunReport(shown(), str(tmp_path))
     report.start()
+    record = RoundRecord(1, 0.0, 1, [], {}, {}, RoundCosts(0.0, 0.0, 0.0))
     with caplog.at_level("WARNING", logger="huscf_flwr"):
-        report._write_page()
+        report._write_page(record)
     line = caplog.messages[-1]
     assert line.startswith("report.html is not written: ") and "finished no round" in line
 
@@ -375,6 +382,40 @@ def test_generators_are_saved_before_they_are_scored(
     with pytest.raises(OSError):
         Engine(shown(num_server_rounds=1, output_dir="out"), write_domains(tmp_path)).run()
     assert (tmp_path / "out" / "generator-cluster-0.safetensors").exists()
+
+
+def test_every_generator_has_a_card(finished: Path, copied: Path) -> None:
+    card = (finished / "generator-cluster-0.md").read_text()
+    domain = "one" if "# Generator of one" in card else r"tw$o"
+    scores = json.loads((finished / "summary.json").read_text())["domains"][domain]
+    assert f"| utility: accuracy | {scores['utility']['accuracy']:.4g} |" in card
+    real = scores["details"]["frechet_distance_classifier"]["real"]
+    value = scores["frechet_distance_classifier"]
+    assert f"| frechet distance classifier | {value:.4g} | {real:.4g} |" in card
+    (picture,) = re.findall(r"!\[.*?\]\((.*?)\)", card)
+    assert (finished / picture).exists() and picture.startswith("samples/round-003-")
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", code], cwd=finished, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert "Nothing hid their data" in card
+    (copied / "summary.json").unlink()
+    classes = {name: [HOSTILE, "b|c", "*d*"] for name in ("one", "tw$o")}
+    (copied / "classes.json").write_text(json.dumps(classes))
+    write_page(copied)
+    card = (copied / "generator-cluster-1.md").read_text()
+    assert "Not scored yet." in card and "<script" not in card and "<img" not in card
+    assert r"b\|c, \*d\*." in card
+
+
+def test_between_classes_lie_the_classes(finished: Path) -> None:
+    generator = huscf_flwr.load_generator(finished / "generator-cluster-0.safetensors")
+    ways = generator.between(3, seed=5)
+    assert ways.shape == (3, 3, 1, 16, 16)
+    latent = np.random.default_rng(5).standard_normal((3, generator.latent_size), np.float32)
+    ends = generator(torch.from_numpy(latent), torch.tensor([1, 2, 0]))
+    torch.testing.assert_close(ways[:, 2], ends)
+    assert torch.equal(ways[:, 0], generator(torch.from_numpy(latent), torch.arange(3)))
+    assert (ways[:, 1] - ways[:, 0]).abs().max() > 0
 
 
 @pytest.mark.skipif(not TENSORBOARD, reason="tensorboard is not installed")

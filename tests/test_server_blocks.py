@@ -103,7 +103,7 @@ def test_a_run_goes_on_with_the_other_kind_of_blocks(now: str, folder: Path) -> 
 @pytest.mark.usefixtures("few_steps")
 def test_every_client_on_its_own(folder: Path) -> None:
     made = Engine(tiny(clusters="clients", num_server_rounds=2), str(folder)).run()
-    assert len(list(made.glob("generator-cluster-*"))) == 3
+    assert len(list(made.glob("generator-cluster-*.safetensors"))) == 3
 
 
 def test_true_domains_are_known_in_simulation_only(folder: Path) -> None:

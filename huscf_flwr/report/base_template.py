@@ -125,6 +125,7 @@ figcaption { padding-top: 0.4rem; font-size: 0.85rem; text-align: center; }
 .strip { display: grid; grid-template-columns: repeat(3, 1fr); gap: 0.75rem; }
 .pair { display: grid; grid-template-columns: repeat(2, 1fr); gap: 0.75rem; }
 .strip figure, .pair figure { margin: 0; }
+.pair audio { width: 100%; }
 .slider {
   position: sticky; top: 0; z-index: 1; display: flex; gap: 0.75rem; align-items: center;
   max-width: none; padding: 0.6rem 0; background: var(--page);
@@ -162,8 +163,8 @@ BASE = (
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'{% block policy %}
-{% endblock %}">
+  content="default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'
+  {%- block policy %}{% endblock %}">
 {% block head %}{% endblock %}
 <title>{{ name }}</title>
 <style>

@@ -195,7 +195,8 @@ def generator_at(file: Path, cluster: int | None, net: str = "") -> Generator:
     if chosen not in models:
         raise UserError(f"{file}: has no cluster {chosen}, but {clusters}")
     keys = read_toml(str(file.absolute().parents[1] / "config.toml"))
-    return generator_from(file, RunConfig.from_mapping(keys).net_spec, models[chosen], net)
+    config = RunConfig.from_mapping(keys)
+    return generator_from(file, config.net_spec, models[chosen], net, config.sound)
 
 
 def _read(file: Path) -> Checkpoint:

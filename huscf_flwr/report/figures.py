@@ -61,7 +61,12 @@ class Picture(NamedTuple):
 
 def image(path: Path, alt: str, caption: str = "") -> Picture:
     """A PNG file as it is."""
-    return Picture(_uri("png", path.read_bytes()), alt, caption)
+    return Picture(_uri("image/png", path.read_bytes()), alt, caption)
+
+
+def sound(path: Path, alt: str) -> Picture:
+    """A WAV file as it is."""
+    return Picture(_uri("audio/wav", path.read_bytes()), alt)
 
 
 def style() -> AbstractContextManager[None]:
@@ -199,7 +204,8 @@ def title(column: str) -> str:
     name = column.replace("_", " ")
     if lower_is_better(column):
         return f"{name} (lower is better)"
-    return f"{name} (higher is better)" if column.endswith("score") else name
+    higher = column.endswith("score") or column.startswith("prdc")
+    return f"{name} (higher is better)" if higher else name
 
 
 def _over_rounds(
@@ -331,8 +337,8 @@ def svg(figure: Figure, alt: str) -> Picture:
     """A chart."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg")
-    return Picture(_uri("svg+xml", buffer.getvalue()), alt)
+    return Picture(_uri("image/svg+xml", buffer.getvalue()), alt)
 
 
 def _uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -189,6 +189,22 @@ class RunFiles:
         path = self.folder / "samples" / f"real-{domain}.png"
         return path if path.exists() else None
 
+    def between(self, cluster: int) -> Path | None:
+        """What a cluster's generator makes between classes, if the run left it."""
+        path = self.folder / "samples" / f"between-cluster-{cluster}.png"
+        return path if path.exists() else None
+
+    def nearest(self, domain: str) -> Path | None:
+        """Images generated for a domain, and the real ones like them, if the run left them."""
+        path = self.folder / "samples" / f"nearest-{domain}.png"
+        return path if path.exists() else None
+
+    def sounds(self, cluster: int, domain: str) -> list[Path]:
+        """Those of a cluster's generated and of a domain's real recordings, if there are any."""
+        names = f"cluster-{cluster}.wav", f"real-{domain}.wav"
+        paths = [self.folder / "samples" / name for name in names]
+        return paths if all(path.exists() for path in paths) else []
+
 
 def read_run(folder: Path) -> RunFiles:
     """Read the folder of a run, which may still be going on.

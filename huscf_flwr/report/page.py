@@ -10,6 +10,7 @@ from huscf_flwr.config import RunConfig
 from huscf_flwr.evaluation.scores import REAL
 from huscf_flwr.report import audit_tables, figures
 from huscf_flwr.report.files import AUDIT, COSTS, OWN_AUDIT, TRAINING, RunFiles, read_run
+from huscf_flwr.report.model_cards import write_cards
 from huscf_flwr.report.page_samples import samples
 from huscf_flwr.report.page_scores import Rows, beside_real, cards, confusions, score_rows
 from huscf_flwr.report.rendering import render
@@ -31,6 +32,7 @@ _SECTIONS = {
 }
 _FILES = {
     "generator-cluster-*.safetensors": "",
+    "generator-cluster-*.md": "what the generator is, for those who get it",
     "config.toml": "the keys of the run",
     "metrics.csv": "numbers of each round",
     "clusters.csv": "the clients in each round",
@@ -39,7 +41,7 @@ _FILES = {
 
 
 def write_page(folder: Path) -> Path:
-    """Make `report.html` from the files in a run's folder, and put it there; its path.
+    """Make `report.html` and the generators' cards from the files in a run's folder; its path.
 
     Raises
     ------
@@ -52,6 +54,7 @@ def write_page(folder: Path) -> Path:
     path = folder / "report.html"
     with replacing(path) as aside:
         aside.write_text(render(RUN, content, SCRIPT), encoding="utf-8")
+    write_cards(run)
     return path
 
 

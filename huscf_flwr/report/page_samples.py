@@ -40,9 +40,18 @@ def samples(run: RunFiles) -> dict[str, Any] | None:
             for domain in domains
             if (path := run.real_grid(domain)) is not None
         ]
+        more = []
+        if (path := run.between(cluster)) is not None:
+            what = f"Images of cluster {cluster}, from each class to the next"
+            more.append(figures.image(path, what, "from each class to the next, row by row"))
+        for domain in domains:
+            if (path := run.nearest(domain)) is not None:
+                what = f"Generated images of {domain}, and the training images nearest to them"
+                below = f"generated, and below each the most similar training image of {domain}"
+                more.append(figures.image(path, what, below))
         title = f"Cluster {cluster}" + (f": {', '.join(domains)}" if domains else "")
         if frames:
-            clusters.append({"title": title, "frames": frames, "real": real})
+            clusters.append({"title": title, "frames": frames, "real": real, "more": more})
     return {"rounds": rounds, "clusters": clusters}
 
 

@@ -28,7 +28,13 @@ def cards(run: RunFiles) -> Iterator[dict[str, Any]]:
             pictures.append(figures.image(generated, what, "generated"))
             if (real := run.real_grid(last.domain)) is not None:
                 pictures.append(figures.image(real, f"Real {name}, held out", "real, held out"))
-        yield {"name": name, "score": _main_score(run, name), "pictures": pictures}
+        whose = f"generated {name}", f"real {name}"
+        sounds = [
+            figures.sound(path, f"A recording of each class, {what}")
+            for path, what in zip(run.sounds(last.cluster, last.domain), whose, strict=False)
+        ]
+        score = _main_score(run, name)
+        yield {"name": name, "score": score, "pictures": pictures, "sounds": sounds}
 
 
 def _main_score(run: RunFiles, name: str) -> dict[str, Any] | None:

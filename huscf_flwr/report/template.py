@@ -43,6 +43,11 @@ RUN = """\
 {% if card.pictures %}
 <div class="pair">{% for picture in card.pictures %}{{ grid(picture) }}{% endfor %}</div>
 {% endif %}
+{% if card.sounds %}
+<div class="pair">{% for sound in card.sounds %}
+<audio controls src="{{ sound.uri }}" aria-label="{{ sound.alt }}"></audio>
+{% endfor %}</div>
+{% endif %}
 </section>
 {% endfor %}
 </div>
@@ -130,6 +135,12 @@ images takes for each (columns), and the share that is right.</p>
 </div>
 {% for picture in cluster.real %}{{ grid(picture) }}{% endfor %}
 </div>
+{% if cluster.more %}
+<details>
+<summary>Between classes, and nearest to real images</summary>
+<div class="pair">{% for picture in cluster.more %}{{ grid(picture) }}{% endfor %}</div>
+</details>
+{% endif %}
 {% endfor %}
 </div>
 <script>{{ script }}</script>

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from huscf_flwr.config import RunConfig
-from huscf_flwr.data.format import numbered
 from huscf_flwr.data.partition import label_counts
-from huscf_flwr.data.sources import kind_of, load_domain
-from huscf_flwr.errors import cause, some
+from huscf_flwr.errors import cause
 from huscf_flwr.evaluation.recovery import cluster_recovery
 from huscf_flwr.evaluation.scores import CHEAP_SCORES, REAL
 from huscf_flwr.nets.generator import Generator
@@ -29,12 +28,12 @@ from huscf_flwr.report.board import Board, require_tensorboard
 from huscf_flwr.report.checkpoint import Checkpoint
 from huscf_flwr.report.config_file import config_as_toml
 from huscf_flwr.report.files import CLUSTERS, METRICS, OWN_AUDIT, PLACE, Member, write_json
-from huscf_flwr.report.grids import GRID_ROWS, by_class, save_grid, save_images
 from huscf_flwr.report.origin import origin
 from huscf_flwr.report.own_audits import OwnAudits
 from huscf_flwr.report.records import ClientInfo, ClientScores, RoundRecord
 from huscf_flwr.report.round_times import RoundTimes, advice
 from huscf_flwr.report.run_folder import create_folder, rows_until, take_over
+from huscf_flwr.report.samples import Samples
 from huscf_flwr.report.summary import by_domain, of_clients
 from huscf_flwr.system.cpu import peak_memory_mb
 from huscf_flwr.system.files import replacing
@@ -62,9 +61,9 @@ class RunReport:
         self._page_seconds = _FIRST_PAGE_S
         self._rounds_here = 0
         self._fit_seconds = 0.0
-        self._names: dict[str, tuple[str, ...]] = {}  # of the labels, by domain
         self._client_iterations = 0
         self._data = config.data_settings(base_dir)
+        self._samples = Samples(config, self._data.sources)
         self._label_table: np.ndarray | None = None
         self._base = Path(base_dir)
         self._audits = OwnAudits(config)
@@ -108,12 +107,12 @@ class RunReport:
 
         A warning names classes without images.
         """
-        new = [domain for domain in domains if domain not in self._names]
+        new = [domain for domain in domains if domain not in self._samples.names]
         with self._spared("real images"):
             for domain in new:
-                self._show_real(domain)
+                self._samples.show_real(domain, self.folder / "samples")
             if new:
-                self._write_json("classes.json", self._names)
+                self._write_json("classes.json", self._samples.names)
 
     def plan(self, plan: Plan, devices: str) -> None:
         """Write plan.json and timeline.png: where the nets are cut, for which devices, and why."""
@@ -137,10 +136,7 @@ class RunReport:
         self._fit_seconds += record.seconds
         self._client_iterations += record.iterations * len(record.clients)
         with self._spared("samples"):
-            for cluster, generator in self._generators(record).items():
-                name = f"round-{record.round:03d}-cluster-{cluster}.png"
-                with replacing(self.folder / "samples" / name) as aside:
-                    save_grid(generator, aside, self._names_in(record, cluster))
+            self._samples.show(record, self._generators(record), self.folder / "samples")
         for name, rows in (
             (_METRICS, self._metrics(record)),
             (_CLUSTERS, map(vars, self._members(record))),
@@ -165,7 +161,7 @@ class RunReport:
             with self._spared("tensorboard"):
                 self._board.add_last_round()
         if record.round < self._config.num_server_rounds and self._page_due(record.round):
-            self._write_page()
+            self._write_page(record)
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Save what it takes to go on after this round; a warning where that is impossible."""
@@ -186,13 +182,19 @@ class RunReport:
             if int(path.stem.rpartition("-")[2]) not in record.models:
                 path.unlink()
 
-    def finish(self, record: RoundRecord, extra: Mapping[str, Any]) -> None:
+    def finish(
+        self,
+        record: RoundRecord,
+        extra: Mapping[str, Any],
+        nearest: Mapping[str, tuple[Tensor, Tensor]],
+    ) -> None:
         """Write summary.json, and all that shows it.
 
         Parameters
         ----------
         record: the last round, with the scores of the run.
         extra: what only the strategy knows, by summary key.
+        nearest: images generated for each true domain, and the training images like them.
         """
         for (domain, cluster), scores in record.scores.items():
             log.info("%s, cluster %d: %s", domain, cluster, scores)
@@ -241,7 +243,9 @@ class RunReport:
         if self._board:
             with self._spared("tensorboard"):
                 self._board.close()
-        self._write_page()
+        with self._spared("samples"):
+            self._samples.show_nearest(nearest, self.folder / "samples")
+        self._write_page(record)
         recovered = "" if ari is None else f", adjusted Rand index {ari:.2f}"
         log.info("%d clusters%s, %.0f s in all", len(record.models), recovered, summary["seconds"])
         log.info("results in %s", self.folder)
@@ -259,10 +263,15 @@ class RunReport:
         since = time.monotonic() - self._page_written
         return self._config.scores_due(finished) or since > _RARELY * self._page_seconds
 
-    def _write_page(self) -> None:
+    def _write_page(self, record: RoundRecord) -> None:
         from huscf_flwr.report.page import write_page
 
         began = time.monotonic()
+        generators, folder = self._generators(record), self.folder / "samples"
+        with self._spared("samples"):
+            self._samples.show_between(generators, folder)
+        with self._spared("sounds"):
+            self._samples.let_hear(generators, folder)
         with self._spared("report.html"):
             write_page(self.folder)
         self._page_written = time.monotonic()
@@ -278,25 +287,6 @@ class RunReport:
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         write_json(self.folder / name, content)
-
-    def _show_real(self, domain: str) -> None:
-        """A picture of real images of a domain, to compare with generated ones."""
-        classes = self._config.num_classes
-        source = next(source for source in self._data.sources if source.name == domain)
-        names = self._names[domain] = kind_of(source).names(classes)
-        found = load_domain(source, self._config.image_format)
-        counts = found.train.labels.bincount(minlength=classes).tolist()
-        if empty := [name for name, count in zip(names, counts, strict=True) if not count]:
-            log.warning("%s has no images of class %s", domain, some(empty))
-        images = by_class(found.test, classes, GRID_ROWS)
-        with replacing(self.folder / "samples" / f"real-{domain}.png") as aside:
-            save_images(images, aside, classes, names)
-
-    def _names_in(self, record: RoundRecord, cluster: int) -> tuple[str, ...]:
-        """How labels are called in a cluster: as in its domains, unless these differ."""
-        main = record.main_clusters()
-        found = {self._names.get(domain, ()) for domain, c in main.items() if c == cluster}
-        return (found.pop() if len(found) == 1 else ()) or numbered(self._config.num_classes)
 
     def _metrics(self, record: RoundRecord) -> Iterator[dict[str, Any]]:
         """The round's lines of metrics.csv."""
@@ -371,7 +361,8 @@ class RunReport:
         return f", about {in_words(seconds)} to go" if left else ""
 
     def _generators(self, record: RoundRecord) -> dict[int, Generator]:
-        return {c: Generator(self._config.net_spec, s) for c, s in record.models.items()}
+        config = self._config
+        return {c: Generator(config.net_spec, s, config.sound) for c, s in record.models.items()}
 
     def _append(
         self, name: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
