@@ -91,6 +91,22 @@ def test_a_folder_of_recordings_is_a_domain(tones: Path) -> None:
         read_domain(source, ImageFormat(16, 1, 2, SoundFormat(RATE, 0.25)))
 
 
+def test_a_check_says_how_a_run_takes_recordings(
+    tones: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wavfile.write(tones / "low" / "10.wav", RATE, tone(400, 0.75))
+    assert main(["data", "check", str(tones)]) == 0
+    found = capsys.readouterr().out
+    assert "21 recordings of 0.50 to 0.75 s, at 8000 samples a second" in found
+    (keys,) = re.findall(r"domains=\S+ (.*)", found)
+    assert keys == "sound-seconds=0.50 sound-rate=8000 image-size=32 channels=1 num-classes=2"
+    assert main(["data", "convert", str(tones), "--out", str(tones / "x.npz")]) == 1
+    assert "a run takes recordings as they are" in capsys.readouterr().err
+    (tones / "low" / "x.wav").write_bytes(b"RIFF")
+    assert main(["data", "check", str(tones)]) == 1
+    assert "one of which cannot be read" in capsys.readouterr().err
+
+
 def test_a_run_can_be_heard(tones: Path, tmp_path: Path, few_steps: None) -> None:
     config = tiny(
         domains="tones", num_classes=2, sound_seconds=0.5, num_server_rounds=1, output_dir="out"

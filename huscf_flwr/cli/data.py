@@ -19,11 +19,14 @@ Look at labelled images, and bring them into the form that a run takes.
   huscf data convert own.npz --out scans.npz --images pixels --labels diagnosis
   huscf data convert scans/ --out scans.npz --image-size 64 --classes benign,malignant
 
+  huscf data check recordings/
+
 PATH is an .npz file with arrays of any names, or a folder with a sub-folder of images for each
 class, or with such folders named train, val and test. Images may be of any number type, channels
-first or last; labels whole numbers, text, or one-hot rows.
+first or last; labels whole numbers, text, or one-hot rows. Or sub-folders of .wav files.
 """
 _LARGEST = 64  # pixels that are suggested at most
+_BANDS, _FASTEST, _SHARE = 32, 16_000, 0.95  # of a picture of sound; samples a second; of all
 
 
 def add_command(commands: Any) -> None:
@@ -60,8 +63,12 @@ def add_command(commands: Any) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     from huscf_flwr.data.conversion import look
+    from huscf_flwr.data.folder import recordings_in
     from huscf_flwr.data.format import convert_command
 
+    if recordings := recordings_in(options.path):
+        print("\n".join(_of_recordings(options.path, recordings)))
+        return
     parts, classes = _parts(options)
     found = look(parts, classes)
     print("\n".join(_table(options.path, parts, found)))
@@ -78,8 +85,39 @@ def _check(options: argparse.Namespace) -> None:
     print(f"    domains={path} {_keys(found, size)}")
 
 
+def _of_recordings(path: str, classes: Mapping[str, Sequence[Path]]) -> Iterator[str]:
+    """What is there, and the keys of a run that fit."""
+    from huscf_flwr.data.sound import length_of
+
+    try:
+        found = [length_of(file) for files in classes.values() for file in files]
+    except Exception as error:  # SciPy raises whatever a broken file leads it to
+        raise UserError(
+            f"{path}: holds recordings, one of which cannot be read: {error}"
+        ) from None
+    lengths, rates = sorted(length for length, _ in found), sorted({rate for _, rate in found})
+    most = lengths[int(_SHARE * (len(lengths) - 1))]
+    yield (
+        f"{path}: {len(lengths)} recordings of {lengths[0]:.2f} to {lengths[-1]:.2f} s, at "
+        f"{', '.join(map(str, rates))} samples a second"
+    )
+    yield f"\n{'label':>7}  {'recordings':>10}  class"
+    for label, (name, files) in enumerate(classes.items()):
+        yield f"{label:>7}  {len(files):>10}  {name}"
+    yield f"\n- {_SHARE:.0%} of them last up to {most:.2f} s; what is longer is cut"
+    yield "\na run takes it as it is, with"
+    yield (
+        f"    domains={path} sound-seconds={most:.2f} sound-rate={min(_FASTEST, rates[-1])} "
+        f"image-size={_BANDS} channels=1 num-classes={len(classes)}"
+    )
+
+
 def _convert(options: argparse.Namespace) -> None:
     from huscf_flwr.data.conversion import convert
+    from huscf_flwr.data.folder import recordings_in
+
+    if recordings_in(options.path):
+        raise UserError(f"{options.path}: a run takes recordings as they are: huscf data check")
 
     out = Path(options.out)
     if out.suffix != ".npz":

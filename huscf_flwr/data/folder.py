@@ -80,6 +80,16 @@ def class_files(path: str) -> dict[str, list[Path]]:
     return classes
 
 
+def recordings_in(path: str) -> dict[str, list[Path]]:
+    """The recordings of each class of a folder; none where that is not what it holds."""
+    if not Path(path).is_dir() or not any(folder.is_dir() for folder in Path(path).iterdir()):
+        return {}
+    folders, _ = listed(Path(path))
+    found = {folder.name: listed(folder)[1] for folder in folders}
+    files = [*itertools.chain.from_iterable(found.values())]
+    return found if files and all(map(is_recording, files)) else {}
+
+
 def listed(folder: Path) -> tuple[list[Path], list[Path]]:
     """Sub-folders of a folder, and images and recordings by their suffix, sorted."""
     from PIL import Image

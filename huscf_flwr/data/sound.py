@@ -28,6 +28,19 @@ def is_recording(file: Path) -> bool:
     return file.suffix.lower() == SUFFIX
 
 
+def length_of(file: Path) -> tuple[float, int]:
+    """How many seconds a recording lasts, and its samples a second.
+
+    Raises
+    ------
+    Exception: whatever SciPy raises of a file that it cannot read.
+    """
+    from scipy.io import wavfile  # here, as SciPy is slow to import, and images do without
+
+    rate, samples = wavfile.read(file, mmap=True)
+    return len(samples) / rate, rate
+
+
 def picture_of(file: Path, size: int, sound: SoundFormat) -> np.ndarray:
     """A recording's picture, uint8 (size, size).
 
@@ -73,7 +86,7 @@ def save_wav(waves: np.ndarray, path: Path, sound: SoundFormat) -> None:
     ------
     OSError: it cannot be written.
     """
-    from scipy.io import wavfile  # here, as SciPy is slow to import, and images do without
+    from scipy.io import wavfile
 
     wavfile.write(path, sound.rate, (waves.reshape(-1) * 32767).round().astype(np.int16))
 
