@@ -275,6 +275,7 @@ def test_every_score_says_what_it_takes_to_compare_it(tmp_path: Path) -> None:
     assert {score.name for score in full.neighbours} == names <= full.as_dict().keys()
     assert names <= full.as_dict()["details"].keys() and not names & full.values().keys()
     assert all(score.value >= 0 and score.real > 0 for score in full.neighbours)
+    assert {score.n_generated for score in full.neighbours} == {21}
     five = {"accuracy", "precision", "recall", "f1", "fpr"}
     assert set(full.as_dict()["utility"]) == set(full.utility.real) == five
     assert full.as_dict()["details"]["utility"] == {

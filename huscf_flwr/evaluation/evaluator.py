@@ -201,8 +201,9 @@ class Evaluator:
         if not full:
             return Scores(image, frechet, kernel)
         found = zip(PRDC, prdc(real.held_out, generated), real.prdc, strict=True)
+        compared = replace(kernel, n_generated=min(len(generated), held_out))  # see `prdc`
         neighbours = tuple(
-            replace(kernel, name=name + extractor.suffix, value=value, real=of_real)
+            replace(compared, name=name + extractor.suffix, value=value, real=of_real)
             for name, value, of_real in found
         )
         return Scores(image, frechet, kernel, neighbours)

@@ -204,7 +204,7 @@ def title(column: str) -> str:
     name = column.replace("_", " ")
     if lower_is_better(column):
         return f"{name} (lower is better)"
-    higher = column.endswith("score") or column.startswith("prdc")
+    higher = column.endswith("score") or (column.startswith("prdc") and ":" not in column)
     return f"{name} (higher is better)" if higher else name
 
 
