@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from huscf_flwr.data.format import FASTEST, LONGEST_S, SLOWEST
 from huscf_flwr.data.partition import PARTITIONS
 from huscf_flwr.data.sources import BUILT_IN, NAMED
 from huscf_flwr.evaluation.recipes import RECIPES
@@ -67,8 +68,14 @@ class RunKeys:
         "domains of recordings: how many seconds of them a picture shows, its spectrogram, which "
         "is what nets are trained on; 0: domains are images",
         at_least=0,
+        at_most=LONGEST_S,
     )
-    sound_rate: int = key(8000, "samples a second that recordings are taken at", at_least=1000)
+    sound_rate: int = key(
+        8000,
+        "samples a second that recordings are taken at",
+        at_least=SLOWEST,
+        at_most=FASTEST,
+    )
     num_classes: int = key(
         0,
         "labels are 0 to num-classes - 1; 0: as many as the domains have. Nobody asks nodes with "
@@ -85,8 +92,8 @@ class RunKeys:
     )
     loss: str = key(
         BCE,
-        "what nets are trained by: cross entropy, as in the paper (bce); with the generator's as "
-        "in the papers on GANs and MD-GAN (saturating); or hinge",
+        "what nets are trained by: cross entropy, as in the paper (bce); or with the generator's "
+        "as in the papers on GANs and MD-GAN (saturating)",
         choices=tuple(LOSSES),
     )
     cuts: str = key(

@@ -5,6 +5,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -234,7 +235,7 @@ class GANStrategy(CostingStrategy, EvaluatingStrategy):
         record, generator_of = self._record, self.generator_of
         record = replace(record, scores=self._scoring.by_server(record, generator_of, full=True))
         record = replace(record, by_cut=self._scoring.by_cut(record, generator_of))
-        nearest = self._scoring.nearest(record, generator_of)
+        nearest = partial(self._scoring.nearest, record, generator_of)
         self.report.finish(record, self.summary(), nearest)
 
     def record_round(self, server_round: int) -> None:

@@ -180,7 +180,7 @@ def begins_with(strategy: Checkable, returned: object, info: ClientInfo) -> Stat
     due = {name: value for name, value in strategy.due(info).items() if "." in name}
     what = f"what client {info.number} begins with"
     found = a_state_like(returned, due, what)
-    known = {id(value) for model in strategy.models.values() for value in model.values()}
+    known = set(map(id, strategy.model_of(strategy.cluster_of(info)).values()))
     # Those of the models have been looked at; of a thousand clients, it would take a second.
     numbers_only(strategy, {n: v for n, v in found.items() if id(v) not in known}, what)
     return found

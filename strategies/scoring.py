@@ -52,7 +52,12 @@ class Scoring:
     def nearest(
         self, record: RoundRecord, generator_of: GeneratorOf
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Images of each true domain's main generator, and real ones, see `Evaluator.nearest`."""
+        """Images of each true domain's main generator, and real ones, see `Evaluator.nearest`.
+
+        None where clients add noise: nobody is to see their images without.
+        """
+        if self._noisy:
+            return {}
         return {
             domain: self._scorer.nearest(
                 domain,

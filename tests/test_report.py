@@ -30,7 +30,6 @@ from huscf_flwr.report.files import COSTS, read_run
 from huscf_flwr.report.grids import by_class
 from huscf_flwr.report.page import write_page
 from huscf_flwr.report.page_samples import samples
-from huscf_flwr.report.records import RoundCosts, RoundRecord
 from huscf_flwr.report.template import SCRIPT
 from huscf_flwr.report.writer import RunReport
 from simulations.engine import Engine
@@ -365,9 +364,8 @@ def test_a_page_that_cannot_be_made_does_not_end_the_run(
 ) -> None:
     report = RunReport(shown(), str(tmp_path))
     report.start()
-    record = RoundRecord(1, 0.0, 1, [], {}, {}, RoundCosts(0.0, 0.0, 0.0))
     with caplog.at_level("WARNING", logger="huscf_flwr"):
-        report._write_page(record)
+        report._write_page()
     line = caplog.messages[-1]
     assert line.startswith("report.html is not written: ") and "finished no round" in line
 

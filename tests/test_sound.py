@@ -77,6 +77,24 @@ def test_pictures_sound_like_what_they_are_of(tmp_path: Path, hertz: float, size
     assert np.isfinite(waves_of(np.zeros((1, size, size), np.uint8), SOUND)).all()
 
 
+@pytest.mark.parametrize("size", [8, 16, 128])
+@pytest.mark.parametrize("seconds", [0.005, 0.05, 4.0])
+def test_pictures_of_any_size_and_length(tmp_path: Path, size: int, seconds: float) -> None:
+    wavfile.write(tmp_path / "a.wav", RATE, tone(400))
+    sound = SoundFormat(RATE, seconds)
+    picture = picture_of(tmp_path / "a.wav", size, sound)
+    assert picture.shape == (size, size) and np.isfinite(waves_of(picture[None], sound)).all()
+
+
+def test_what_is_no_sound_is_named(tmp_path: Path) -> None:
+    for rate, seconds in ((0, 1.0), ("8000", 1.0), (8000, 0.0), (8000, 1e9), (8000, float("nan"))):
+        with pytest.raises(UserError, match="sound-"):
+            SoundFormat(rate, seconds)  # type: ignore[arg-type]
+    wavfile.write(tmp_path / "a.wav", RATE, np.full(4000, np.nan, np.float32))
+    with pytest.raises(ValueError, match="no numbers"):
+        picture_of(tmp_path / "a.wav", 16, SOUND)
+
+
 def test_a_folder_of_recordings_is_a_domain(tones: Path) -> None:
     (source,) = find_sources(str(tones), "", data_root="data", download=False)
     assert kind_of(source).classes == ("high", "low") and kind_of(source).channels == 1
@@ -104,7 +122,7 @@ def test_a_check_says_how_a_run_takes_recordings(
     assert "a run takes recordings as they are" in capsys.readouterr().err
     (tones / "low" / "x.wav").write_bytes(b"RIFF")
     assert main(["data", "check", str(tones)]) == 1
-    assert "one of which cannot be read" in capsys.readouterr().err
+    assert "low/x.wav: cannot be read as a recording" in capsys.readouterr().err
 
 
 def test_a_run_can_be_heard(tones: Path, tmp_path: Path, few_steps: None) -> None:
@@ -130,4 +148,5 @@ def test_a_run_can_be_heard(tones: Path, tmp_path: Path, few_steps: None) -> Non
         ["generate", str(checkpoint), "-n", "3", "--label", "1", "--seed", "0", "--out", str(out)]
     )
     assert np.array_equal(wave, wavfile.read(out)[1])
+    main(["evaluate", str(file), "--data", str(tones), "--n", "100"])
     assert json.loads((run / "summary.json").read_text())["domains"]["tones"]["utility"]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huscf_flwr.errors import UserError, some
+from huscf_flwr.errors import UserError, cause, some
 
 if TYPE_CHECKING:
     from huscf_flwr.data.conversion import Look
@@ -89,12 +89,12 @@ def _of_recordings(path: str, classes: Mapping[str, Sequence[Path]]) -> Iterator
     """What is there, and the keys of a run that fit."""
     from huscf_flwr.data.sound import length_of
 
-    try:
-        found = [length_of(file) for files in classes.values() for file in files]
-    except Exception as error:  # SciPy raises whatever a broken file leads it to
-        raise UserError(
-            f"{path}: holds recordings, one of which cannot be read: {error}"
-        ) from None
+    found = []
+    for file in (file for files in classes.values() for file in files):
+        try:
+            found.append(length_of(file))
+        except Exception as error:  # SciPy raises whatever a broken file leads it to
+            raise UserError(f"{file}: cannot be read as a recording: {cause(error)}") from None
     lengths, rates = sorted(length for length, _ in found), sorted({rate for _, rate in found})
     most = lengths[int(_SHARE * (len(lengths) - 1))]
     yield (

@@ -68,7 +68,7 @@ def _run(options: argparse.Namespace) -> None:
     set_up_logging()
     generator = trained.load(options)
     spec = generator.spec
-    image_format = ImageFormat(spec.image_size, spec.channels, spec.num_classes)
+    image_format = ImageFormat(spec.image_size, spec.channels, spec.num_classes, generator.sound)
     (source, *more) = find_sources(
         options.data, os.getcwd(), data_root=options.data_root, download=options.download
     )

@@ -1,12 +1,13 @@
 """Images, or recordings, in a folder with a sub-folder for each class."""
 
 import itertools
+import os
 from pathlib import Path
 
 import numpy as np
 
 from huscf_flwr.data.format import Arrays, ImageFormat, Kind, convert_command, to_format
-from huscf_flwr.data.sound import SUFFIX, is_recording, picture_of
+from huscf_flwr.data.sound import is_recording, picture_of
 from huscf_flwr.errors import UserError, cause, some
 
 _GREY = ("1", "L", "LA")  # modes of PIL's with 8 bits at most
@@ -41,8 +42,8 @@ def read_folder(path: str, image_format: ImageFormat) -> Arrays:
             unreadable.append(f"{file.relative_to(path)} ({reason})")
     if unreadable:
         raise UserError(
-            f"{path}: not readable as images: {some(unreadable)}; remove or repair them, or if "
-            f"they are of 32 bits, {convert_command(path)}"
+            f"{path}: not readable as images or recordings: {some(unreadable)}; remove or repair "
+            f"them, or if they are of 32 bits, {convert_command(path)}"
         )
     pixels = np.concatenate([image.permute(0, 2, 3, 1).numpy() for image in images])
     return pixels, np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])
@@ -82,7 +83,7 @@ def class_files(path: str) -> dict[str, list[Path]]:
 
 def recordings_in(path: str) -> dict[str, list[Path]]:
     """The recordings of each class of a folder; none where that is not what it holds."""
-    if not Path(path).is_dir() or not any(folder.is_dir() for folder in Path(path).iterdir()):
+    if not os.path.isdir(path):
         return {}
     folders, _ = listed(Path(path))
     found = {folder.name: listed(folder)[1] for folder in folders}
@@ -91,17 +92,19 @@ def recordings_in(path: str) -> dict[str, list[Path]]:
 
 
 def listed(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Sub-folders of a folder, and images and recordings by their suffix, sorted."""
+    """Sub-folders of a folder, and images by their suffix, sorted; where there are none,
+    recordings."""
     from PIL import Image
 
     images = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    suffixes = {*images, SUFFIX}
     try:
         shown = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
         folders = [entry for entry in shown if entry.is_dir()]
     except OSError as error:
         raise UserError(f"{folder}: cannot be listed: {cause(error)}") from None
-    return folders, [e for e in shown if e not in folders and e.suffix.lower() in suffixes]
+    files = [entry for entry in shown if entry not in folders]
+    found = [file for file in files if file.suffix.lower() in images]
+    return folders, found or [file for file in files if is_recording(file)]
 
 
 def raw_pixels(file: Path) -> np.ndarray:

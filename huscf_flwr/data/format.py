@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from huscf_flwr.errors import UserError
+
 Arrays: TypeAlias = tuple[np.ndarray, np.ndarray]
 """Images, uint8 (n, H, W) or (n, H, W, C), and labels, int64 (n,)."""
 _AT_ONCE = 1000
+SLOWEST, FASTEST, LONGEST_S = 1000, 192_000, 60.0
+"""Samples a second, and seconds, of what is taken as a recording."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,13 @@ class SoundFormat:
 
     rate: int
     seconds: float
+
+    def __post_init__(self) -> None:
+        """Raises `UserError` unless both are numbers within what recordings are."""
+        if type(self.rate) is not int or not SLOWEST <= self.rate <= FASTEST:
+            raise UserError(f"sound-rate={self.rate!r}: must be from {SLOWEST} to {FASTEST}")
+        if type(self.seconds) is not float or not 0 < self.seconds <= LONGEST_S:
+            raise UserError(f"sound-seconds={self.seconds!r}: must be up to {LONGEST_S:g}")
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def length_of(file: Path) -> tuple[float, int]:
     """
     from scipy.io import wavfile  # here, as SciPy is slow to import, and images do without
 
-    rate, samples = wavfile.read(file, mmap=True)
+    rate, samples = wavfile.read(file)
     return len(samples) / rate, rate
 
 
@@ -107,6 +107,8 @@ def _read(file: Path, rate: int) -> np.ndarray:
     if own_rate != rate:
         common = math.gcd(own_rate, rate)
         wave = resample_poly(wave, rate // common, own_rate // common)
+    if not np.isfinite(wave).all():
+        raise ValueError("some of its values are no numbers")
     found: np.ndarray = wave
     return found
 
@@ -114,7 +116,9 @@ def _read(file: Path, rate: int) -> np.ndarray:
 def _steps(size: int, sound: SoundFormat) -> tuple[int, int]:
     """Samples from moment to moment, and those that a moment is made of."""
     hop = max(1, round(sound.rate * sound.seconds / size))
-    return hop, max(_LEAST_WINDOW, 2 ** (4 * hop - 1).bit_length())
+    window = max(_LEAST_WINDOW, 2 ** (4 * hop - 1).bit_length())
+    longest = 2 ** ((hop * (size - 1)).bit_length() - 1)  # no more than there are
+    return hop, min(window, longest)
 
 
 @functools.cache

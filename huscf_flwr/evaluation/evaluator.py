@@ -30,14 +30,20 @@ CHEAP_IMAGES = 1000
 
 @dataclass(frozen=True)
 class _Real:
-    """The same for all generators: features (n, d) of held-out images, and scores of real ones."""
+    """The same for all generators: features (n, d) of images held out and of some to train on, and
+    the scores of the latter."""
 
     held_out: np.ndarray
     image_score: float
     frechet_distance: float
     kernel_distance: float
-    prdc: tuple[float, ...]
+    training: np.ndarray
     stabilised: bool
+
+    @functools.cached_property
+    def prdc(self) -> tuple[float, ...]:
+        """Of training images."""
+        return prdc(self.held_out, self.training)
 
 
 class Evaluator:
@@ -231,7 +237,7 @@ class Evaluator:
                 self._image_score(test, count),
                 distance,
                 kernel_distance(other, held_out, seed=self._seed),
-                prdc(held_out, other),
+                other,
                 stabilised,
             )
         return self._known[extractor, count]

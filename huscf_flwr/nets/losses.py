@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, relu
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-BCE, SATURATING, HINGE = "bce", "saturating", "hinge"
+BCE, SATURATING = "bce", "saturating"
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,9 @@ _REAL, _FAKE = _batch_mean(_bce_if_real), _batch_mean(_bce_if_fake)
 LOSSES = {
     BCE: GANLoss(_REAL, _FAKE, _REAL),
     SATURATING: GANLoss(_REAL, _FAKE, lambda logits: -_FAKE(logits)),
-    HINGE: GANLoss(
-        _batch_mean(lambda logits: relu(1 - logits)),
-        _batch_mean(lambda logits: relu(1 + logits)),
-        _batch_mean(lambda logits: -logits),
-    ),
 }
 """By name. `bce`: cross entropy, the paper's; `saturating`: the same, and log(1 - D) for the
-generator, as in the paper on GANs, which hardly has a gradient while D is sure of itself; `hinge`:
-Lim and Ye, "Geometric GAN" (2017), by which D learns from what it is not yet sure of alone."""
+generator, as in the paper on GANs, which hardly has a gradient while D is sure of itself."""
 
 
 @dataclass(frozen=True)

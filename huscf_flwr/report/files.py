@@ -201,9 +201,11 @@ class RunFiles:
 
     def sounds(self, cluster: int, domain: str) -> list[Path]:
         """Those of a cluster's generated and of a domain's real recordings, if there are any."""
-        names = f"cluster-{cluster}.wav", f"real-{domain}.wav"
-        paths = [self.folder / "samples" / name for name in names]
-        return paths if all(path.exists() for path in paths) else []
+        generated, real = (
+            self.folder / "samples" / name
+            for name in (f"cluster-{cluster}.wav", f"real-{domain}.wav")
+        )
+        return [path for path in (generated, real) if path.exists() and generated.exists()]
 
 
 def read_run(folder: Path) -> RunFiles:

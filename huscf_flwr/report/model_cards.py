@@ -5,12 +5,18 @@ In Markdown, with the parts that Mitchell et al. ask for in "Model Cards for Mod
 """
 
 import html
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from huscf_flwr.report.files import Member, RunFiles, flat
 from huscf_flwr.report.rendering import readable
 from huscf_flwr.system.files import replacing
+
+Scored: TypeAlias = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""Scores by name, and how they were computed."""
+
+_MARKS = r"\`*_{}[]()#|!~"  # of Markdown
 
 
 def write_cards(run: RunFiles) -> None:
@@ -20,36 +26,48 @@ def write_cards(run: RunFiles) -> None:
     ------
     OSError: one cannot be written.
     """
-    for cluster in sorted({member.cluster for member in run.last_members}):
-        with replacing(run.folder / f"{_name(cluster)}.md") as aside:
-            aside.write_text("\n".join(_card(run, cluster)) + "\n", encoding="utf-8")
+    newest = {member.client: member for member in run.members}  # as not all are in every round
+    members: dict[int, list[Member]] = {}
+    for member in newest.values():
+        members.setdefault(member.cluster, []).append(member)
+    grids, details = run.grids(), run.details()
+    scores: dict[int, dict[str, Scored]] = {}
+    for of, found in run.last_scores().items():
+        scores.setdefault(_cluster_of(of, found), {})[of] = found, details[of]
+    for file in run.folder.glob("generator-cluster-*.safetensors"):
+        cluster = int(file.stem.rpartition("-")[2])
+        of_rounds = grids.get(cluster, {})
+        grid = of_rounds[max(of_rounds)] if of_rounds else None
+        card = _card(run, file, grid, members.get(cluster, []), scores.get(cluster, {}))
+        with replacing(file.with_suffix(".md")) as aside:
+            aside.write_text("\n".join(card) + "\n", encoding="utf-8")
 
 
-def _name(cluster: int) -> str:
-    return f"generator-cluster-{cluster}"
-
-
-def _card(run: RunFiles, cluster: int) -> Iterator[str]:
-    members = [member for member in run.last_members if member.cluster == cluster]
+def _card(
+    run: RunFiles,
+    file: Path,
+    grid: Path | None,
+    members: Sequence[Member],
+    scores: Mapping[str, Scored],
+) -> Iterator[str]:
     domains = sorted({member.domain for member in members} - {""})
     config = run.config
-    yield f"# Generator of {_listed(domains) or f'cluster {cluster}'}"
+    yield f"# Generator of {_listed(domains) or file.stem.removeprefix('generator-')}"
     yield ""
-    if grids := run.grids().get(cluster):
-        grid = grids[max(grids)].relative_to(run.folder).as_posix()
-        yield f"![Generated images, a column for each class]({grid})"
+    if grid is not None:
+        place = grid.relative_to(run.folder).as_posix()
+        yield f"![Generated images, a column for each class]({place})"
         yield ""
     yield from _what(run, domains)
     yield ""
     yield "## Loading it"
     yield ""
-    file = f"{_name(cluster)}.safetensors"
     net = config.get("net", "")
     own = f', net="{net}"' if ":" in net else ""
     yield "```python"
     yield "import huscf_flwr"
     yield ""
-    yield f'generator = huscf_flwr.load_generator("{file}"{own})'
+    yield f'generator = huscf_flwr.load_generator("{file.name}"{own})'
     yield "images, labels = generator.sample(100)  # images from -1 to 1"
     yield "```"
     yield ""
@@ -59,7 +77,7 @@ def _card(run: RunFiles, cluster: int) -> Iterator[str]:
     yield ""
     yield "## How good it is"
     yield ""
-    yield from _scores(run, cluster)
+    yield from _scores(scores)
     yield ""
     yield "## What left the devices"
     yield ""
@@ -87,7 +105,7 @@ def _what(run: RunFiles, domains: list[str]) -> Iterator[str]:
             yield f"Labels of {_plain(domain)}, from 0: {_listed(names)}."
 
 
-def _data(run: RunFiles, members: list[Member]) -> Iterator[str]:
+def _data(run: RunFiles, members: Sequence[Member]) -> Iterator[str]:
     yield "| domain | clients | training images |"
     yield "|---|---|---|"
     for domain in sorted({member.domain for member in members}):
@@ -97,13 +115,11 @@ def _data(run: RunFiles, members: list[Member]) -> Iterator[str]:
     yield f"Partition: {run.config.get('partition')}; seed {run.config.get('seed')}."
 
 
-def _scores(run: RunFiles, cluster: int) -> Iterator[str]:
-    found = {of: s for of, s in run.last_scores().items() if _cluster_of(of, s) == cluster}
+def _scores(found: Mapping[str, Scored]) -> Iterator[str]:
     if not found:
         yield "Not scored yet."
         return
-    for of, scores in found.items():
-        details = run.details()[of]
+    for of, (scores, details) in found.items():
         yield f"Against held-out {_plain(of)}:"
         yield ""
         yield "| score | generated | real images |"
@@ -117,8 +133,8 @@ def _scores(run: RunFiles, cluster: int) -> Iterator[str]:
 
 def _plain(text: str) -> str:
     """Names are anybody's: none of Markdown or HTML, and one line."""
-    line = html.escape(" ".join(text.split()))
-    return "".join(f"\\{c}" if c in r"\`*_{}[]()#|!" else c for c in line)
+    line = "".join(f"\\{c}" if c in _MARKS else c for c in " ".join(text.split()))
+    return html.escape(line, quote=False)
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -146,11 +162,13 @@ def _crossed(run: RunFiles) -> Iterator[str]:
     promised = run.summary.get("local_privacy")
     yield ""
     if promised:
-        yield (
-            "Clients added noise to their data before. Local differential privacy of images: "
-            f"epsilon {readable(promised['image_epsilon'])} at delta {promised['delta']:g}; of "
-            f"labels: epsilon {readable(promised['label_epsilon'])}."
-        )
+        image, label = promised["image_epsilon"], promised["label_epsilon"]
+        yield "Clients added noise to their data before: local differential privacy"
+        if image is not None:
+            yield f"of images, epsilon {readable(image)} at delta {promised['delta']:g};"
+        if label is not None:
+            yield f"of labels, epsilon {readable(label)};"
+        yield "of nothing else."
     else:
         yield (
             "Nothing hid their data from whoever ran the server: images and labels of a batch "

@@ -20,6 +20,7 @@ from huscf_flwr.system.files import replacing
 
 log = logging.getLogger(__name__)
 _STEPS = 10  # from a class to the next
+_MOST = 20  # clusters
 
 
 class Samples:
@@ -57,25 +58,23 @@ class Samples:
             with replacing(folder / name) as aside:
                 save_grid(generator, aside, self._names_in(record, cluster))
 
-    def show_between(self, generators: dict[int, Generator], folder: Path) -> None:
-        """What lies between classes, a row for each; by itself, a class has nothing beside it."""
-        for cluster, generator in generators.items():
-            if generator.spec.num_classes > 1:
+    def show_last(self, generators: dict[int, Generator], folder: Path) -> None:
+        """What lies between classes, a row for each; and where images are pictures of recordings,
+        a sound of each class. Of some clusters, where there are very many."""
+        for cluster, generator in list(generators.items())[:_MOST]:
+            classes = generator.spec.num_classes
+            if classes > 1:  # by itself, one has nothing beside it
                 rows = generator.between(_STEPS, seed=0)
                 with replacing(folder / f"between-cluster-{cluster}.png") as aside:
                     save_images(rows.flatten(0, 1), aside, _STEPS)
+            images, _ = generator.sample(classes, seed=0)
+            self._save_sounds(images, folder / f"cluster-{cluster}.wav")
 
     def show_nearest(self, nearest: Mapping[str, tuple[Tensor, Tensor]], folder: Path) -> None:
         """By domain: generated images (n, C, H, W), and below them real ones, both in [-1, 1]."""
         for domain, rows in nearest.items():
             with replacing(folder / f"nearest-{domain}.png") as aside:
                 save_images(torch.cat(rows), aside, len(rows[0]), self.names.get(domain, ()))
-
-    def let_hear(self, generators: dict[int, Generator], folder: Path) -> None:
-        """A sound of each class of each cluster, where images are pictures of recordings."""
-        for cluster, generator in generators.items() if self._config.sound else ():
-            images, _ = generator.sample(generator.spec.num_classes, seed=0)
-            self._save_sounds(images, folder / f"cluster-{cluster}.wav")
 
     def _save_sounds(self, images: Tensor, path: Path) -> None:
         """What images (n, C, H, W) in [-1, 1] sound like; nothing, where they are only images."""

@@ -6,7 +6,7 @@ Every file is closed after each round; files that replace others are written asi
 import csv
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -161,7 +161,7 @@ class RunReport:
             with self._spared("tensorboard"):
                 self._board.add_last_round()
         if record.round < self._config.num_server_rounds and self._page_due(record.round):
-            self._write_page(record)
+            self._write_page()
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Save what it takes to go on after this round; a warning where that is impossible."""
@@ -181,12 +181,13 @@ class RunReport:
         for path in self.folder.glob("generator-cluster-*.safetensors"):
             if int(path.stem.rpartition("-")[2]) not in record.models:
                 path.unlink()
+                path.with_suffix(".md").unlink(missing_ok=True)
 
     def finish(
         self,
         record: RoundRecord,
         extra: Mapping[str, Any],
-        nearest: Mapping[str, tuple[Tensor, Tensor]],
+        nearest: Callable[[], Mapping[str, tuple[Tensor, Tensor]]],
     ) -> None:
         """Write summary.json, and all that shows it.
 
@@ -194,7 +195,7 @@ class RunReport:
         ----------
         record: the last round, with the scores of the run.
         extra: what only the strategy knows, by summary key.
-        nearest: images generated for each true domain, and the training images like them.
+        nearest: gives images generated for each true domain, and the training images like them.
         """
         for (domain, cluster), scores in record.scores.items():
             log.info("%s, cluster %d: %s", domain, cluster, scores)
@@ -244,8 +245,10 @@ class RunReport:
             with self._spared("tensorboard"):
                 self._board.close()
         with self._spared("samples"):
-            self._samples.show_nearest(nearest, self.folder / "samples")
-        self._write_page(record)
+            samples = self.folder / "samples"
+            self._samples.show_last(self._generators(record), samples)
+            self._samples.show_nearest(nearest(), samples)
+        self._write_page()
         recovered = "" if ari is None else f", adjusted Rand index {ari:.2f}"
         log.info("%d clusters%s, %.0f s in all", len(record.models), recovered, summary["seconds"])
         log.info("results in %s", self.folder)
@@ -263,15 +266,10 @@ class RunReport:
         since = time.monotonic() - self._page_written
         return self._config.scores_due(finished) or since > _RARELY * self._page_seconds
 
-    def _write_page(self, record: RoundRecord) -> None:
+    def _write_page(self) -> None:
         from huscf_flwr.report.page import write_page
 
         began = time.monotonic()
-        generators, folder = self._generators(record), self.folder / "samples"
-        with self._spared("samples"):
-            self._samples.show_between(generators, folder)
-        with self._spared("sounds"):
-            self._samples.let_hear(generators, folder)
         with self._spared("report.html"):
             write_page(self.folder)
         self._page_written = time.monotonic()
