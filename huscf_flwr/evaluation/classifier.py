@@ -5,8 +5,6 @@ that comparing many runs trains it once.
 """
 
 import hashlib
-import os
-from pathlib import Path
 
 import safetensors
 import safetensors.torch
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from huscf_flwr.data.batches import LabelledImages, to_unit
+from huscf_flwr.evaluation.cache import cache_folder
 from huscf_flwr.evaluation.recipes import STANDARD, Recipe
 from huscf_flwr.system.files import replacing
 from huscf_flwr.system.seeding import torch_seeded
@@ -171,7 +170,7 @@ def real_classifier(
     with torch.device("meta"):
         classifier = Classifier(size, channels, num_classes, recipe.plain)
     digest = _digest(f"{classifier} {recipe} {seed}", train)
-    path = _cache_folder() / f"classifier-{digest}.safetensors"
+    path = cache_folder() / f"classifier-{digest}.safetensors"
     try:
         classifier.load_state_dict(safetensors.torch.load_file(path), assign=True)
         classifier.to(memory_format=torch.channels_last)
@@ -195,8 +194,3 @@ def _digest(what: str, data: LabelledImages) -> str:
     digest.update(data.images.numpy().tobytes())
     digest.update(data.labels.numpy().tobytes())
     return digest.hexdigest()[:32]
-
-
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base) / "huscf-flwr"

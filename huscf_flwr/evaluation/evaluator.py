@@ -230,7 +230,7 @@ class Evaluator:
                 part.images[torch.randperm(len(part), generator=random)[:most]]
                 for part, most in ((self.domain.train, count), (self.domain.test, None))
             )
-            held_out, other = extractor.features(test), extractor.features(train)
+            held_out, other = extractor.real_features(test), extractor.real_features(train)
             distance, stabilised = frechet_distance(other, held_out)
             self._known[extractor, count] = _Real(
                 held_out,

@@ -6,15 +6,18 @@ import logging
 import threading
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from huscf_flwr.data.batches import to_unit
 from huscf_flwr.errors import UserError
+from huscf_flwr.evaluation.cache import cache_folder
 from huscf_flwr.evaluation.extractors import Extractor
 
 DOWNLOAD, PACKAGE = "download", "package"
@@ -46,22 +49,47 @@ def inception_extractor(weights: str, device: str) -> Extractor:
         something else.
     """
     net = _net(weights).to(device).eval()
+    kept = _memory().cache(_kept, ignore=["net"])
+    of_net = joblib.hash([value.numpy() for value in net.state_dict().values()])
 
-    @torch.no_grad()
-    def features(images: Tensor) -> np.ndarray:
-        parts = []
-        told = time.monotonic()
-        for part in images.expand(-1, 3, -1, -1).split(_BATCH):
-            pooled = net((to_unit(part).to(device) + 1) / 2)[0]
-            parts.append(pooled.flatten(1).cpu())
-            if time.monotonic() - told > _TELL_SECONDS:
-                told = time.monotonic()
-                log.info(
-                    "scoring: Inception saw %d of %d images", len(parts) * _BATCH, len(images)
-                )
-        return torch.cat(parts).numpy()
+    def real_features(images: Tensor) -> np.ndarray:
+        found: np.ndarray = kept(images.numpy(), of_net, net)
+        return found
 
-    return Extractor("Inception-v3 of pytorch-fid", "", "bilinear to 299 x 299", features)
+    return Extractor(
+        "Inception-v3 of pytorch-fid",
+        "",
+        "bilinear to 299 x 299",
+        partial(_features, net),
+        real_features,
+    )
+
+
+def _memory() -> joblib.Memory:
+    """The cache on disk; one that cannot be written is ignored."""
+    try:
+        return joblib.Memory(cache_folder() / "inception", verbose=0)
+    except OSError:
+        return joblib.Memory(None)
+
+
+@torch.no_grad()
+def _features(net: nn.Module, images: Tensor) -> np.ndarray:
+    device = next(net.parameters()).device
+    parts = []
+    told = time.monotonic()
+    for part in images.expand(-1, 3, -1, -1).split(_BATCH):
+        pooled = net((to_unit(part).to(device) + 1) / 2)[0]
+        parts.append(pooled.flatten(1).cpu())
+        if time.monotonic() - told > _TELL_SECONDS:
+            told = time.monotonic()
+            log.info("scoring: Inception saw %d of %d images", len(parts) * _BATCH, len(images))
+    return torch.cat(parts).numpy()
+
+
+def _kept(images: np.ndarray, of_net: str, net: nn.Module) -> np.ndarray:
+    """Features that are computed once for these images and this net, told by its hash."""
+    return _features(net, torch.from_numpy(images))
 
 
 def _net(weights: str) -> nn.Module:
