@@ -49,9 +49,32 @@ def test_cgan_is_the_papers_net() -> None:
     assert (first.in_features, first.out_features) == (110, 12544)
 
 
-@pytest.mark.parametrize(("size", "channels", "classes"), [(16, 1, 2), (20, 3, 7), (64, 3, 10)])
-def test_cgan_fits_any_format(size: int, channels: int, classes: int) -> None:
-    spec = NetSpec(image_size=size, channels=channels, num_classes=classes, width=2)
+def test_resize_halves_down_to_the_smallest_feature_map() -> None:
+    shapes = net_shapes(NetSpec(net="resize", image_size=32, channels=3, num_classes=10, width=16))
+    assert [tuple(s) for s in shapes.gen] == [
+        (96, 4, 4),
+        (72, 8, 8),
+        (48, 16, 16),
+        (24, 32, 32),
+        (3, 32, 32),
+    ]
+    assert [tuple(s) for s in shapes.disc] == [(32, 16, 16), (64, 8, 8), (96, 4, 4), (1,)]
+
+
+@pytest.mark.parametrize(
+    ("net", "size", "channels", "classes"),
+    [
+        ("cgan", 16, 1, 2),
+        ("cgan", 20, 3, 7),
+        ("cgan", 64, 3, 10),
+        ("resize", 16, 1, 2),
+        ("resize", 28, 1, 10),
+        ("resize", 80, 3, 7),
+        ("resize", 128, 3, 10),
+    ],
+)
+def test_nets_fit_any_format(net: str, size: int, channels: int, classes: int) -> None:
+    spec = NetSpec(net=net, image_size=size, channels=channels, num_classes=classes, width=2)
     generator = Generator(spec, initial_state(spec, 0))
     made, labels = generator.sample(classes + 1, seed=1)
     assert made.shape == (classes + 1, channels, size, size)
@@ -59,10 +82,18 @@ def test_cgan_fits_any_format(size: int, channels: int, classes: int) -> None:
     assert labels.tolist() == [*range(classes), 0]
 
 
-@pytest.mark.parametrize("size", [12, 18])
-def test_cgan_refuses_other_sizes(size: int) -> None:
-    with pytest.raises(UserError, match=rf"image-size={size}.*multiple of 4, at least 16"):
-        build_blocks(NetSpec(image_size=size, channels=1, num_classes=2, width=2))
+@pytest.mark.parametrize(
+    ("net", "size", "due"),
+    [
+        ("cgan", 12, "a multiple of 4, at least 16"),
+        ("cgan", 18, "a multiple of 4, at least 16"),
+        ("resize", 12, "4, 5, 6 or 7 times a power of 2, at least 16"),
+        ("resize", 36, "4, 5, 6 or 7 times a power of 2, at least 16"),
+    ],
+)
+def test_nets_refuse_other_sizes(net: str, size: int, due: str) -> None:
+    with pytest.raises(UserError, match=rf"image-size={size}.* the net {net} needs {due}"):
+        build_blocks(NetSpec(net=net, image_size=size, channels=1, num_classes=2, width=2))
 
 
 def test_parts_join_to_the_whole() -> None:

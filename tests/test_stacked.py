@@ -330,6 +330,7 @@ for name in MODULES:
         ("counting", "it would compute other values"),
         ("deciding", "RuntimeError: vmap: It looks like you're attempting to use a Tensor"),
         ("per-sample", ""),
+        ("resize", ""),
     ],
 )
 def test_a_net_that_cannot_be_stacked_is_not(

@@ -1,8 +1,9 @@
 """Conditional GANs that can be cut: lists of blocks, their state, losses, optimisers.
 
-`blocks` says what a net is and names them, `cgan` is the paper's, `state` are parameters by name,
-`unsplit` trains a net in one place, `generator` is a trained one on its own; `moulds` makes blocks
-again and again, and `npy` is for arrays in Flower's messages.
+`blocks` says what a net is and names them, `cgan` is the paper's, `resize` another, of the same
+`layers`; `state` are parameters by name, `unsplit` trains a net in one place, `generator` is a
+trained one on its own; `moulds` makes blocks again and again, and `npy` is for arrays in Flower's
+messages.
 """
 
 from huscf_flwr.nets.blocks import (
@@ -21,6 +22,7 @@ from huscf_flwr.nets.blocks import (
     whole_net,
 )
 from huscf_flwr.nets.cgan import cgan
+from huscf_flwr.nets.resize import resize
 from huscf_flwr.nets.state import (
     PartialGAN,
     State,
@@ -47,6 +49,7 @@ __all__ = [
     "is_registered",
     "net_shapes",
     "register_net",
+    "resize",
     "run_blocks",
     "select_blocks",
     "state_names",
