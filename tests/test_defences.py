@@ -81,7 +81,7 @@ def test_the_server_knows_where_gradients_should_point(cut: Cut) -> None:
 
     class Watching(Guard):
         def spot_check(
-            self, client: int, sent: Any, expected: Any, rows: torch.Tensor, name_of: str
+            self, client: int, sent: Any, expected: Any, rows: torch.Tensor, name_of: str, _: Any
         ) -> None:
             for name, due in expected.items():
                 cosine = torch.cosine_similarity(sent[name][rows].flatten(), due.flatten(), dim=0)

@@ -1,5 +1,6 @@
 """What one client of an iteration can do is bounded by the others; no nets, no runs."""
 
+import math
 import random
 from collections import Counter
 
@@ -145,7 +146,8 @@ class TestGuard:
                 sign = -1 if client == 2 else 1
                 rows = guard.rows(4)
                 sent = {"fake": sign * due["fake"]}
-                guard.spot_check(client, sent, {"fake": due["fake"][rows]}, rows, "GENERATOR_STEP")
+                given = {"fake": due["fake"][rows]}
+                guard.spot_check(client, sent, given, rows, "GENERATOR_STEP", range(4))
         assert guard.refused.keys() == {2}
         assert guard.refused[2].startswith("sent gradients that are not those")
         assert 0 < sum(0 in spot_checked for spot_checked in seen) < 60
@@ -163,8 +165,31 @@ class TestGuard:
         guard, ones = Guard(), torch.ones(4, 3)
         for _ in range(3):
             given = {"fake": expected * ones}
-            guard.spot_check(0, {"fake": sent * ones}, given, torch.arange(4), "JUDGE_GRADIENT")
+            rows, sends = torch.arange(4), {"fake": sent * ones}
+            guard.spot_check(0, sends, given, rows, "JUDGE_GRADIENT", range(1))
         assert bool(guard.refused) is refused
+
+    @pytest.mark.parametrize("others", [2, 7])
+    @pytest.mark.parametrize(
+        ("usual", "own", "refused"),
+        [(0.9, 0.05, True), (0.05, 0.03, False), (0.05, 0.0, True), (0.05, -0.05, True)],
+    )
+    def test_where_gradients_point_is_compared_with_where_others_do(
+        self, others: int, usual: float, own: float, refused: bool
+    ) -> None:
+        """They all point elsewhere when nets have moved far, as those of honest clients do."""
+        guard, everybody = Guard(0), range(others + 1)
+        cosines = {client: usual for client in everybody} | {others: own}
+        looks = 0
+        for _ in range(600):
+            for client in guard.spot_checked(everybody) - guard.refused.keys():
+                looks += 1
+                cosine = cosines[client]
+                sent = torch.tensor([[cosine, math.sqrt(1 - cosine**2)]])
+                due, rows = {"fake": torch.tensor([[1.0, 0.0]])}, torch.arange(1)
+                guard.spot_check(client, {"fake": sent}, due, rows, "GENERATOR_STEP", everybody)
+        assert guard.refused.keys() == ({others} if refused else set())
+        assert looks < 0.2 * 600 * len(everybody)
 
     def test_whom_it_looks_at_follows_from_a_seed(self) -> None:
         one, same, other = Guard(1), Guard(1), Guard(2)

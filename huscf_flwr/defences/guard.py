@@ -48,7 +48,12 @@ _FORGIVEN = 0.98
 _MOST_STRIKES = 4.0
 _ASTRAY = 2.0  # strikes
 _CHECKED = 1 / 128  # of the iterations, drawn by lot: nobody knows which
-_LEAST_COSINE = 0.15  # those of honest clients were 0.3 and more, of the discriminator 0.65
+_LEAST_COSINE = 0.15  # those of honest clients are more while nets have moved little
+_LEAST_OF_OTHERS = (
+    0.1  # of theirs, which fall as nets move; by how nets are cut it is 0.2 and more
+)
+_COMPARED = 8
+_RECENT = 3  # iterations
 _CHECKED_SAMPLES = 32
 _NOWHERE = 1e-20  # norm of gradients
 _MISLABELLED = (
@@ -63,7 +68,8 @@ class Guard:
     What is usual is the median over the clients of the same half of the server; where these are
     fewer than three, over all. A client is refused for the rest of the round if what it sends is
     twice as large as the limit exchange after exchange, or if its gradients, as far as the server
-    can tell what they should be, point elsewhere, or if its images are not what their labels say.
+    can tell what they should be, point elsewhere than others', or if its images are not what their
+    labels say.
     """
 
     def __init__(self, seed: int | None = None) -> None:
@@ -77,6 +83,12 @@ class Guard:
         """Who has been looked at in its first iteration."""
         self.suspects: set[int] = set()
         """Who is looked at in every iteration."""
+        self._asked: set[int] = set()
+        """Who is looked at in its next one, for suspects to be compared with."""
+        self._turns: Counter[int] = Counter()
+        """Iterations of this round that clients have begun."""
+        self._cosines: defaultdict[str, dict[int, tuple[int, float]]] = defaultdict(dict)
+        """By exchange and client: the last one of its gradients, and in which iteration."""
         self._random = random.Random(seed)
         self._strikes: dict[int, float] = {}
         self.beliefs = Beliefs(self._random)
@@ -88,6 +100,9 @@ class Guard:
     def begin_round(self) -> None:
         """Everybody is welcome again; who was refused is looked at."""
         self.suspects = set(self.refused)
+        self._asked.clear()
+        self._turns.clear()
+        self._cosines.clear()
         self._strikes, self.refused = {}, {}
         self._middles.clear()
         self.beliefs.begin_round()
@@ -156,10 +171,14 @@ class Guard:
 
     def spot_checked(self, clients: Collection[int]) -> set[int]:
         """Whose gradients are looked at in an iteration of theirs that begins."""
-        first = set(clients) - self.met
+        here = set(clients)
+        first = here - self.met
         self.met |= first
         drawn = {client for client in clients if self._random.random() < _CHECKED}
-        return first | drawn | (self.suspects & set(clients))
+        asked = self._asked & here
+        self._asked -= asked
+        self._turns.update(here)
+        return first | drawn | asked | (self.suspects & here)
 
     def rows(self, samples: int) -> Tensor:
         """Samples of a batch that a spot check looks at, by lot."""
@@ -173,8 +192,13 @@ class Guard:
         expected: Mapping[str, Tensor],
         rows: Tensor,
         name_of: str,
+        others: Collection[int],
     ) -> None:
         """Strike a client whose gradients do not point to where they should.
+
+        The expected ones are those of the nets that a round began with. The more nets have moved
+        since, the less do anybody's gradients point there: so they are compared with others', and
+        where too few of these are known, it is enough that they do not point to the other side.
 
         Parameters
         ----------
@@ -183,12 +207,26 @@ class Guard:
         expected: about what those of `rows` should be, by the same names.
         rows: which samples.
         name_of: the exchange's name, for the reason of a refusal.
+        others: clients of the round whose gradients can be looked at.
         """
+        turn, known = self._turns[client], self._cosines[name_of]
         worst = min(_cosine(sent[name][rows], due) for name, due in expected.items())
-        if worst < _LEAST_COSINE:
-            self.suspects.add(client)
+        known[client] = turn, worst
+        if worst >= _LEAST_COSINE:
+            return
+        rest = sorted(set(others) - {client} - self.refused.keys())
+        then = [known[k] for k in rest if k in known]
+        cosines = sorted(cosine for at, cosine in then if abs(at - turn) <= _RECENT)
+        enough = len(cosines) >= _PEERS - 1
+        usual = cosines[(len(cosines) - 1) // 2] if enough else 0.0
+        if worst <= max(_LEAST_OF_OTHERS * usual, 0.0):
             reason = f"sent gradients that are not those of what it was sent, in {name_of}"
             self._strike(client, _ASTRAY, f"{reason} and before")
+        elif enough or len(rest) < _PEERS - 1:
+            self.suspects.discard(client)
+            return
+        self.suspects.add(client)
+        self._asked.update(self._random.sample(rest, min(_COMPARED, len(rest))))
 
     def believe(self, client: int, belief: float, group: Collection[int]) -> None:
         """Take down a belief, see `Beliefs`, and refuse who is out of line in its group."""

@@ -81,6 +81,8 @@ class Guarded:
         self.peers = peers
         checkers = {client: known[client].checker for client in peers}
         self.checkers = {client: own for client, own in checkers.items() if own is not None}
+        self.comparable = [client for client, of in known.items() if of.checker is not None]
+        """Whose gradients can be looked at, of all clients of the round."""
         alike: defaultdict[int, list[int]] = defaultdict(list)
         for client in self.checkers:
             if (group := known[client].group) is not None:
@@ -139,7 +141,7 @@ class GuardedIteration:
                 rows = self._guard.rows(len(next(iter(found[client].values()), ())))
                 due = half.checkers[client].expected(exchange, self._seen[client], rows)
                 if due:
-                    self._guard.spot_check(client, found[client], due, rows, name)
+                    self._guard.spot_check(client, found[client], due, rows, name, half.comparable)
             for client in found.keys() & self._looked_at:
                 belief = half.checkers[client].belief(exchange, found[client])
                 if belief is not None:
