@@ -63,4 +63,4 @@ def _run(options: argparse.Namespace) -> None:
             np.savez(path, images=pixels[..., 0] if grey else pixels, labels=labels.numpy())
     except OSError as error:
         raise UserError(f"--out {path}: cannot be written: {error}") from None
-    print(f"{len(images)} images in {path}")
+    print(f"{len(images)} {'sounds' if path.suffix == '.wav' else 'images'} in {path}")
