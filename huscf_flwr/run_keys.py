@@ -85,8 +85,8 @@ class RunKeys:
 
     net: str = key(
         "cgan",
-        "registered net: the paper's (cgan), or one that learns colour and 32 pixels and more "
-        "sooner (resize); or module:name to import the module that registers it first",
+        "registered net: the paper's (cgan), or one for photographs (resize); or module:name to "
+        "import the module that registers it first",
     )
     width: int = key(16, "channels of the narrowest convolution; the paper uses 64", at_least=1)
     precision: str = key(

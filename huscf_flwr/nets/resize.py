@@ -1,4 +1,4 @@
-"""A net that learns pictures in colour, of 32 pixels and more, sooner than the paper's."""
+"""A net for photographs, of 32 pixels and more."""
 
 from itertools import pairwise
 
